@@ -1,0 +1,132 @@
+"""`UserState` to bytes and back: a versioned record, written as columns and deflated.
+
+Layout of version 1: one byte with the version, eight with the sequence (big-endian, in the clear so that
+a compare-and-set need not read on), then one raw deflate stream of a msgpack array `[items, interactions,
+searches, owned]`, where `items` is one string of distinct item ids joined by newlines (a newline inside
+an id is escaped) and the others are columns: times as milliseconds since the entry before, item ids as
+positions in `items`. The bytes of a version never
+change; `tests/unit/test_state_codec.py` holds golden bytes of each.
+"""
+
+from __future__ import annotations
+
+import zlib
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from stream.core.state import Interaction, Owned, Search, UserState
+from stream.errors import StreamrecError
+
+VERSION = 1
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder()
+
+
+class UnreadableState(StreamrecError):
+    """Bytes that no version of the codec wrote, or that were damaged."""
+
+
+def encode(state: UserState) -> bytes:
+    """Write a state, without its user id, which is the key it is stored under."""
+    positions: dict[str, int] = {}
+    for entry in (*state.interactions, *state.owned):
+        positions.setdefault(entry.item_id, len(positions))
+    body = _encoder.encode(
+        [
+            "\n".join(map(_escape, positions)),
+            [
+                _deltas([i.at_ms for i in state.interactions]),
+                _places([positions[i.item_id] for i in state.interactions]),
+                bytes(i.kind for i in state.interactions),
+                _runs([i.session for i in state.interactions]),
+                b"".join(i.digest.to_bytes(3, "big") for i in state.interactions),
+            ],
+            [
+                _deltas([s.at_ms for s in state.searches]),
+                [s.query for s in state.searches],
+                [s.digest for s in state.searches],
+            ],
+            [
+                _deltas([o.at_ms for o in state.owned]),
+                _places([positions[o.item_id] for o in state.owned]),
+            ],
+        ]
+    )
+    return bytes([VERSION]) + state.sequence.to_bytes(8, "big") + zlib.compress(body, 6, wbits=-15)
+
+
+def decode(user_id: str, data: bytes) -> UserState:
+    """Read a state.
+
+    Raises:
+        UnreadableState: the version is unknown or the bytes are damaged.
+    """
+    if not data or data[0] != VERSION:
+        raise UnreadableState(f"state of version {data[0] if data else 'none'}, known: {VERSION}")
+    try:
+        names, interactions, searches, owned = _decoder.decode(zlib.decompress(data[9:], wbits=-15))
+        items = [_unescape(name) for name in names.split("\n")]
+        times, places, kinds, sessions, digests = interactions
+        return UserState(
+            user_id=user_id,
+            sequence=int.from_bytes(data[1:9], "big"),
+            interactions=tuple(
+                Interaction(at_ms, items[place], kind, session, digest)
+                for at_ms, place, kind, session, digest in zip(
+                    accumulate(times),
+                    places,
+                    kinds,
+                    _unrun(sessions),
+                    (int.from_bytes(digests[i : i + 3], "big") for i in range(0, len(digests), 3)),
+                    strict=True,
+                )
+            ),
+            searches=tuple(
+                Search(at_ms, query, digest)
+                for at_ms, query, digest in zip(
+                    accumulate(searches[0]), searches[1], searches[2], strict=True
+                )
+            ),
+            owned=tuple(
+                Owned(at_ms, items[place])
+                for at_ms, place in zip(accumulate(owned[0]), owned[1], strict=True)
+            ),
+        )
+    except (zlib.error, msgspec.DecodeError, ValueError, IndexError, TypeError) as error:
+        raise UnreadableState(f"damaged state: {error}") from None
+
+
+def _places(values: list[int]) -> bytes | list[int]:
+    """Small numbers as one byte each; both forms read back as a sequence of ints."""
+    return bytes(values) if all(value < 256 for value in values) else values
+
+
+def _deltas(values: list[int]) -> list[int]:
+    return [after - before for before, after in zip([0, *values], values, strict=False)]
+
+
+def _runs(values: list[int]) -> list[int]:
+    """Run lengths: [value, count, value, count, ...]; sessions come in runs."""
+    runs: list[int] = []
+    for value in values:
+        if runs and runs[-2] == value:
+            runs[-1] += 1
+        else:
+            runs += [value, 1]
+    return runs
+
+
+def _unrun(runs: list[Any]) -> list[int]:
+    return [value for value, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count)]
+
+
+def _escape(item_id: str) -> str:
+    return item_id.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unescape(name: str) -> str:
+    if "\\" not in name:
+        return name
+    return name.replace("\\\\", "\x00").replace("\\n", "\n").replace("\x00", "\\")

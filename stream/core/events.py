@@ -1,0 +1,388 @@
+"""The messages of the public contract, and `decode_*`: bytes from a topic to a checked event.
+
+Field names follow GA4 and Google Retail. Unknown fields are ignored, so producers may send more. Times
+are RFC 3339 strings with an offset, or integer epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from stream.errors import InvalidMessage
+
+MAX_MESSAGE_BYTES = 1_000_000
+MAX_ID_CHARS = 256
+MAX_QUERY_CHARS = 1_000
+MAX_ITEMS_PER_EVENT = 500
+EARLIEST_MS = 100_000_000_000  # 1973-03-03; smaller numbers are epoch seconds sent by mistake
+LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
+Time = Annotated[
+    int | str, Meta(description="RFC 3339 with an offset, or integer epoch milliseconds")
+]
+Price = Annotated[float, Meta(ge=0)]
+Quantity = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class ErrorCode(enum.StrEnum):
+    """Why a message went to the dead letters."""
+
+    NULL_VALUE = "null_value"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    TOO_DEEP = "too_deep"
+    INVALID_FIELD = "invalid_field"
+    UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    INVALID_TIME = "invalid_time"
+    KEY_MISMATCH = "key_mismatch"
+
+
+EventType = Literal["view_item", "select_item", "add_to_cart", "remove_from_cart", "purchase"]
+EVENT_TYPES: tuple[EventType, ...] = (
+    "view_item",
+    "select_item",
+    "add_to_cart",
+    "remove_from_cart",
+    "purchase",
+)
+
+
+class EventItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of an event with several items."""
+
+    item_id: Id
+    quantity: Quantity | None = None
+    price: Price | None = None
+
+
+class ClickMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message of the topic `clicks`: what a shopper did to one item, or to several at once."""
+
+    event_id: Id
+    event_type: EventType
+    event_time: Time
+    user_id: Id
+    item_id: Id | None = None
+    items: Annotated[list[EventItem], Meta(min_length=1, max_length=MAX_ITEMS_PER_EVENT)] | None = (
+        None
+    )
+    session_id: Id | None = None
+    price: Price | None = None
+    quantity: Quantity | None = None
+    currency: Annotated[str, Meta(max_length=16)] | None = None
+    recommendation_id: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
+    placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
+    context: dict[str, Any] | None = None
+
+
+class SearchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message of the topic `searches`: what a shopper searched for."""
+
+    event_id: Id
+    event_time: Time
+    user_id: Id
+    search_query: Annotated[str, Meta(min_length=1, max_length=MAX_QUERY_CHARS)]
+    session_id: Id | None = None
+    result_item_ids: Annotated[list[Id], Meta(max_length=1_000)] | None = None
+    placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
+    context: dict[str, Any] | None = None
+
+
+class ItemMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message of the compacted topic `items`: one product as the shop knows it; null removes it."""
+
+    item_id: Id
+    title: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    description: Annotated[str, Meta(max_length=200_000)] = ""
+    category: Annotated[list[Annotated[str, Meta(max_length=500)]], Meta(max_length=32)] = []
+    brand: Annotated[str, Meta(max_length=500)] | None = None
+    price: Price | None = None
+    currency: Annotated[str, Meta(max_length=16)] | None = None
+    available: bool = True
+    attributes: dict[str, Any] | None = None
+    image_url: str | None = None
+    updated_at: Time | None = None
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """The event that a list answers."""
+
+    event_id: str
+    topic: str
+    partition: int
+    offset: int
+    event_time: int
+
+
+class RecommendedItem(msgspec.Struct, frozen=True):
+    """One place of a list: which item, why, and how sure (`score` orders within one list only)."""
+
+    item_id: str
+    rank: int
+    score: float
+    source: str
+    reason: str
+
+
+class RecommendationList(msgspec.Struct, frozen=True):
+    """A message of the topic `recommendations`: one shopper's whole list. Times: epoch milliseconds."""
+
+    schema_version: int
+    recommendation_id: str
+    user_id: str
+    placement: str
+    sequence: int
+    generated_at: int
+    expires_at: int
+    trigger: Trigger
+    model_versions: dict[str, str]
+    degraded: list[str]
+    items: list[RecommendedItem]
+
+
+class Source(NamedTuple):
+    """Where a message lay: topic, partition, offset, and the broker's append time in epoch ms."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class Line(NamedTuple):
+    """One item of a click event."""
+
+    item_id: str
+    quantity: int
+    price: float | None
+
+
+class ClickEvent(NamedTuple):
+    """A checked click: `at_ms` is the event time, never later than the broker's append time."""
+
+    event_id: str
+    user_id: str
+    at_ms: int
+    source: Source
+    event_type: EventType
+    lines: tuple[Line, ...]
+    session_id: str | None
+    placement: str | None
+
+
+class SearchEvent(NamedTuple):
+    """A checked search: `at_ms` as in `ClickEvent`; `query` has its outer white space removed."""
+
+    event_id: str
+    user_id: str
+    at_ms: int
+    source: Source
+    query: str
+    session_id: str | None
+    placement: str | None
+
+
+Event = ClickEvent | SearchEvent
+
+_click_decoder = msgspec.json.Decoder(ClickMessage)
+_search_decoder = msgspec.json.Decoder(SearchMessage)
+_item_decoder = msgspec.json.Decoder(ItemMessage)
+_time_decoder = Annotated[datetime, Meta(tz=True)]
+
+
+def decode_click(source: Source, key: bytes | None, value: bytes | None) -> ClickEvent:
+    """Check one message of `clicks`.
+
+    Raises:
+        InvalidMessage: with a code of `ErrorCode` and a message that names field and reason.
+    """
+    message = _decode(_click_decoder, value)
+    _check_ids(event_id=message.event_id, user_id=message.user_id)
+    _check_key(key, "user_id", message.user_id)
+    lines: dict[str, Line] = {}
+    if message.item_id is not None:
+        _check_ids(item_id=message.item_id)
+        _check_finite("price", message.price)
+        lines[message.item_id] = Line(message.item_id, message.quantity or 1, message.price)
+    for position, item in enumerate(message.items or ()):
+        _check_ids(**{f"items[{position}].item_id": item.item_id})
+        _check_finite(f"items[{position}].price", item.price)
+        lines.setdefault(item.item_id, Line(item.item_id, item.quantity or 1, item.price))
+    if not lines:
+        raise InvalidMessage(
+            ErrorCode.INVALID_FIELD, "item_id: missing (either item_id or items is required)"
+        )
+    return ClickEvent(
+        event_id=message.event_id,
+        user_id=message.user_id,
+        at_ms=min(_time_ms("event_time", message.event_time), source.timestamp_ms),
+        source=source,
+        event_type=message.event_type,
+        lines=tuple(lines.values()),
+        session_id=message.session_id,
+        placement=message.placement,
+    )
+
+
+def decode_search(source: Source, key: bytes | None, value: bytes | None) -> SearchEvent:
+    """Check one message of `searches`. Raises as `decode_click`."""
+    message = _decode(_search_decoder, value)
+    _check_ids(event_id=message.event_id, user_id=message.user_id)
+    _check_key(key, "user_id", message.user_id)
+    query = " ".join(message.search_query.split())
+    if not query:
+        raise InvalidMessage(ErrorCode.INVALID_FIELD, "search_query: only white space")
+    return SearchEvent(
+        event_id=message.event_id,
+        user_id=message.user_id,
+        at_ms=min(_time_ms("event_time", message.event_time), source.timestamp_ms),
+        source=source,
+        query=query,
+        session_id=message.session_id,
+        placement=message.placement,
+    )
+
+
+def decode_item(key: bytes | None, value: bytes | None) -> tuple[str, ItemMessage | None]:
+    """Check one message of `items`.
+
+    Returns:
+        The item's id and its message, or None in place of the message where the item is removed.
+
+    Raises:
+        InvalidMessage: as `decode_click`; a removal must carry its item id as the key.
+    """
+    if value is None:
+        if not key:
+            raise InvalidMessage(
+                ErrorCode.KEY_MISMATCH,
+                "key: missing (a null value removes the item named by the key)",
+            )
+        item_id = _text_key(key)
+        if len(item_id) > MAX_ID_CHARS:
+            raise InvalidMessage(
+                ErrorCode.INVALID_FIELD, f"key: longer than {MAX_ID_CHARS} characters"
+            )
+        return item_id, None
+    message = _decode(_item_decoder, value)
+    _check_ids(item_id=message.item_id, title=message.title)
+    _check_key(key, "item_id", message.item_id)
+    _check_finite("price", message.price)
+    if message.updated_at is not None:
+        _time_ms("updated_at", message.updated_at)
+    return message.item_id, message
+
+
+def item_updated_ms(message: ItemMessage, source: Source) -> int:
+    """The item's own time of update in epoch ms, or the broker's append time where it names none."""
+    if message.updated_at is None:
+        return source.timestamp_ms
+    return min(_time_ms("updated_at", message.updated_at), source.timestamp_ms)
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], value: bytes | None) -> Any:
+    if value is None:
+        raise InvalidMessage(ErrorCode.NULL_VALUE, "value: null (a tombstone has no meaning here)")
+    if len(value) > MAX_MESSAGE_BYTES:
+        raise InvalidMessage(
+            ErrorCode.TOO_LARGE, f"value: {len(value)} bytes, at most {MAX_MESSAGE_BYTES} are taken"
+        )
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        raise _invalid_field(str(error)) from None
+    except RecursionError:
+        raise InvalidMessage(ErrorCode.TOO_DEEP, "value: nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(value, error) from None
+
+
+def _invalid_field(text: str) -> InvalidMessage:
+    """Turn msgspec's sentence ("Expected `str`, got `int` - at `$.user_id`") into field: reason."""
+    reason, _, path = text.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    if reason.startswith("Object missing required field"):
+        missing = reason.split("`")[1]
+        field = f"{field}.{missing}" if field else missing
+        reason = "missing"
+    if not field:
+        return InvalidMessage(ErrorCode.NOT_AN_OBJECT, f"value: {reason}")
+    if field == "event_type" and reason.startswith("Invalid enum value"):
+        return InvalidMessage(
+            ErrorCode.UNKNOWN_EVENT_TYPE,
+            f"event_type: {reason.removeprefix('Invalid enum value')[:80].strip()} is none of "
+            + ", ".join(EVENT_TYPES),
+        )
+    return InvalidMessage(ErrorCode.INVALID_FIELD, f"{field}: {reason}")
+
+
+def _not_json(value: bytes, error: Exception) -> InvalidMessage:
+    """Name the field where the only fault is NaN or Infinity, which some producers write as JSON."""
+    try:
+        lenient = json.loads(value)
+    except (ValueError, RecursionError):
+        lenient = None
+    if isinstance(lenient, dict):
+        for name, content in lenient.items():
+            if isinstance(content, float) and not math.isfinite(content):
+                return InvalidMessage(
+                    ErrorCode.INVALID_FIELD, f"{str(name)[:80]}: {content} is no JSON number"
+                )
+    return InvalidMessage(ErrorCode.NOT_JSON, f"value: not JSON in UTF-8 ({error})")
+
+
+def _check_ids(**fields: str) -> None:
+    for name, value in fields.items():
+        if not value.strip():
+            raise InvalidMessage(ErrorCode.INVALID_FIELD, f"{name}: only white space")
+        if "\x00" in value:
+            raise InvalidMessage(ErrorCode.INVALID_FIELD, f"{name}: holds a NUL character")
+
+
+def _check_finite(name: str, value: float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise InvalidMessage(ErrorCode.INVALID_FIELD, f"{name}: not a finite number")
+
+
+def _check_key(key: bytes | None, name: str, expected: str) -> None:
+    if key is None:
+        raise InvalidMessage(ErrorCode.KEY_MISMATCH, f"key: null, expected the {name}")
+    if _text_key(key) != expected:
+        raise InvalidMessage(ErrorCode.KEY_MISMATCH, f"key: differs from {name}")
+
+
+def _text_key(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        raise InvalidMessage(ErrorCode.KEY_MISMATCH, "key: not UTF-8") from None
+
+
+def _time_ms(name: str, value: int | str) -> int:
+    """Epoch milliseconds of an RFC 3339 string or of a number that already is that."""
+    if isinstance(value, str):
+        try:
+            at = msgspec.convert(value, _time_decoder)
+            at_ms = int(at.astimezone(UTC).timestamp() * 1000)
+        except (msgspec.ValidationError, OverflowError, ValueError):
+            raise InvalidMessage(
+                ErrorCode.INVALID_TIME,
+                f"{name}: not RFC 3339 with an offset, such as 2026-01-31T12:00:00Z",
+            ) from None
+    else:
+        at_ms = value
+    if not EARLIEST_MS <= at_ms <= LATEST_MS:
+        hint = ", is it in seconds?" if 0 < at_ms < EARLIEST_MS else ""
+        raise InvalidMessage(
+            ErrorCode.INVALID_TIME, f"{name}: {at_ms} is no plausible epoch millisecond{hint}"
+        )
+    return at_ms

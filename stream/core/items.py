@@ -1,0 +1,141 @@
+"""The catalogue in memory: item facts by slot, so that ranking is arithmetic on columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+DIMENSIONS = 384
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the engine keeps of a product; `category` is the path joined by " > "."""
+
+    item_id: str
+    title: str
+    description: str = ""
+    category: str = ""
+    brand: str = ""
+    price: float | None = None
+    available: bool = True
+    updated_ms: int = 0
+    """Epoch ms of the product's last update."""
+    first_seen_ms: int = 0
+    """Epoch ms of the first message about it; what makes an item new."""
+
+    @property
+    def text(self) -> str:
+        """What the encoder reads."""
+        return f"{self.title} {self.description}".strip()
+
+
+class ItemTable:
+    """Items by slot: a small integer that stays with an item until it is removed.
+
+    A removed item's slot is used again; `generation` grows whenever that may make slots remembered
+    elsewhere wrong. Not safe for concurrent writers; readers in the same thread see whole updates.
+
+    Columns, each of shape [capacity] but `vectors` [capacity, 384]: `vectors` (L2-normalised, zero
+    where unknown), `has_vector`, `available`, `price` (NaN where unknown), `category` (see
+    `category_names`), `first_seen_ms`.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.generation = 0
+        self._slots: dict[str, int] = {}
+        self._items: list[Item | None] = []
+        self._free: list[int] = []
+        self.category_names: list[str] = [""]
+        self._category_numbers: dict[str, int] = {"": 0}
+        self.vectors: FloatArray = np.zeros((capacity, DIMENSIONS), np.float32)
+        self.has_vector: BoolArray = np.zeros(capacity, np.bool_)
+        self.available: BoolArray = np.zeros(capacity, np.bool_)
+        self.price: FloatArray = np.full(capacity, np.nan, np.float32)
+        self.category: IntArray = np.zeros(capacity, np.int32)
+        self.first_seen_ms: NDArray[np.int64] = np.zeros(capacity, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._slots
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for item in self._items if item is not None)
+
+    def slot(self, item_id: str) -> int | None:
+        """The slot of an item, None where it is unknown."""
+        return self._slots.get(item_id)
+
+    def get(self, item_id: str) -> Item | None:
+        """The item, None where it is unknown."""
+        slot = self._slots.get(item_id)
+        return None if slot is None else self._items[slot]
+
+    def at(self, slot: int) -> Item:
+        """The item in a slot.
+
+        Raises:
+            KeyError: the slot is free.
+        """
+        item = self._items[slot]
+        if item is None:
+            raise KeyError(slot)
+        return item
+
+    def put(self, item: Item, vector: FloatArray | None) -> int:
+        """Add or replace an item and return its slot; `vector` [384] is L2-normalised."""
+        slot = self._slots.get(item.item_id)
+        if slot is None:
+            if self._free:
+                slot = self._free.pop()
+            else:
+                slot = len(self._items)
+                self._items.append(None)
+                if slot >= len(self.available):
+                    self._grow()
+            self._slots[item.item_id] = slot
+        self._items[slot] = item
+        self.available[slot] = item.available
+        self.price[slot] = np.nan if item.price is None else item.price
+        self.category[slot] = self._category_number(item.category)
+        self.first_seen_ms[slot] = item.first_seen_ms
+        self.has_vector[slot] = vector is not None
+        self.vectors[slot] = 0.0 if vector is None else vector
+        return slot
+
+    def remove(self, item_id: str) -> int | None:
+        """Forget an item and return the slot that became free, None where it was unknown."""
+        slot = self._slots.pop(item_id, None)
+        if slot is None:
+            return None
+        self._items[slot] = None
+        self.available[slot] = False
+        self.has_vector[slot] = False
+        self.vectors[slot] = 0.0
+        self._free.append(slot)
+        self.generation += 1
+        return slot
+
+    def _category_number(self, name: str) -> int:
+        number = self._category_numbers.get(name)
+        if number is None:
+            number = self._category_numbers[name] = len(self.category_names)
+            self.category_names.append(name)
+        return number
+
+    def _grow(self) -> None:
+        more = len(self.available)
+        self.vectors = np.concatenate([self.vectors, np.zeros((more, DIMENSIONS), np.float32)])
+        self.has_vector = np.concatenate([self.has_vector, np.zeros(more, np.bool_)])
+        self.available = np.concatenate([self.available, np.zeros(more, np.bool_)])
+        self.price = np.concatenate([self.price, np.full(more, np.nan, np.float32)])
+        self.category = np.concatenate([self.category, np.zeros(more, np.int32)])
+        self.first_seen_ms = np.concatenate([self.first_seen_ms, np.zeros(more, np.int64)])

@@ -1,0 +1,169 @@
+"""What is remembered of one shopper: bounded facts, and `apply`, which folds an event into them.
+
+The fold is a join of sets, each cut to its newest entries: for every identity the greatest entry wins,
+and of the identities the newest are kept. An entry that was cut off had enough newer ones in front of it,
+and those can only become more, so cutting early or late gives the same result. Hence any interleaving
+of the two topics, any duplicate and any replay fold to the same facts, with no need to remember offsets
+(see `tests/unit/test_state_fold.py`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple, TypeVar
+
+from stream.core.events import EVENT_TYPES, ClickEvent, Event, EventType
+from stream.core.policy import MINUTE_MS, Policy
+
+
+class Interaction(NamedTuple):
+    """One thing done to one item; ordered by time. Identity: (`digest`, `item_id`)."""
+
+    at_ms: int
+    item_id: str
+    kind: int
+    """Position in `stream.core.events.EVENT_TYPES`."""
+    session: int
+    """16-bit digest of the `session_id`, 0 where the event names none."""
+    digest: int
+    """24-bit digest of the `event_id`: a collision also needs the same shopper and the same item."""
+
+    @property
+    def event_type(self) -> EventType:
+        return EVENT_TYPES[self.kind]
+
+
+class Search(NamedTuple):
+    """One search; ordered by time. Identity: (`digest`, `query`)."""
+
+    at_ms: int
+    query: str
+    digest: int
+
+
+class Owned(NamedTuple):
+    """The last time an item was bought. Identity: `item_id`."""
+
+    at_ms: int
+    item_id: str
+
+
+class UserState(NamedTuple):
+    """The facts about one shopper, each tuple in ascending order of time.
+
+    `sequence` is the number of the newest list that was reserved for this shopper, 0 before the first.
+    """
+
+    user_id: str
+    sequence: int = 0
+    interactions: tuple[Interaction, ...] = ()
+    searches: tuple[Search, ...] = ()
+    owned: tuple[Owned, ...] = ()
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """Everything but the sequence: what a fold of events determines."""
+        return (self.user_id, self.interactions, self.searches, self.owned)
+
+
+def empty(user_id: str) -> UserState:
+    """The state of a shopper of whom nothing is known."""
+    return UserState(user_id)
+
+
+PURCHASE = EVENT_TYPES.index("purchase")
+ADD_TO_CART = EVENT_TYPES.index("add_to_cart")
+REMOVE_FROM_CART = EVENT_TYPES.index("remove_from_cart")
+
+
+def apply(state: UserState, event: Event, policy: Policy) -> UserState:
+    """Fold one event into a state.
+
+    Returns:
+        The new state, or `state` itself where the event adds nothing (a duplicate, a replay, or a
+        fact older than all that is kept).
+    """
+    if not isinstance(event, ClickEvent):
+        search = Search(event.at_ms, event.query, digest_of(event.event_id, 24))
+        searches = _join(
+            state.searches, (search,), policy.searches_kept, lambda s: (s.digest, s.query)
+        )
+        return state if searches is state.searches else state._replace(searches=searches)
+    kind = EVENT_TYPES.index(event.event_type)
+    session = digest_of(event.session_id, 16) if event.session_id is not None else 0
+    digest = digest_of(event.event_id, 24)
+    interactions = _join(
+        state.interactions,
+        [Interaction(event.at_ms, line.item_id, kind, session, digest) for line in event.lines],
+        policy.interactions_kept,
+        lambda i: (i.digest, i.item_id),
+    )
+    owned = state.owned
+    if kind == PURCHASE:
+        owned = _join(
+            owned,
+            [Owned(event.at_ms, line.item_id) for line in event.lines],
+            policy.owned_kept,
+            lambda o: o.item_id,
+        )
+    if interactions is state.interactions and owned is state.owned:
+        return state
+    return state._replace(interactions=interactions, owned=owned)
+
+
+def session_of(state: UserState, policy: Policy) -> tuple[Interaction, ...]:
+    """The interactions of the newest session, oldest first.
+
+    Going back from the newest interaction, a session ends where another `session_id` is named, or
+    where neither names one and the pause is longer than `policy.session_gap_minutes`.
+    """
+    interactions = state.interactions
+    gap_ms = int(policy.session_gap_minutes * MINUTE_MS)
+    start = len(interactions) - 1
+    while start > 0:
+        later, earlier = interactions[start], interactions[start - 1]
+        if later.session and earlier.session:
+            if later.session != earlier.session:
+                break
+        elif later.at_ms - earlier.at_ms > gap_ms:
+            break
+        start -= 1
+    return interactions[max(start, 0) :]
+
+
+def cart_of(state: UserState) -> frozenset[str]:
+    """The items put in the cart and neither removed nor bought since, as far as is remembered."""
+    last: dict[str, int] = {}
+    for interaction in state.interactions:
+        if interaction.kind in (PURCHASE, ADD_TO_CART, REMOVE_FROM_CART):
+            last[interaction.item_id] = interaction.kind
+    return frozenset(item_id for item_id, kind in last.items() if kind == ADD_TO_CART)
+
+
+def digest_of(text: str, bits: int) -> int:
+    """A digest of `bits` bits, at least 1 so that 0 can stand for none (CRC-32, cut)."""
+    return (zlib.crc32(text.encode()) & ((1 << bits) - 1)) or 1
+
+
+Entry = TypeVar("Entry", Interaction, Search, Owned)
+
+
+def _join(
+    kept: tuple[Entry, ...],
+    new: Iterable[Entry],
+    limit: int,
+    identity: Callable[[Entry], Hashable],
+) -> tuple[Entry, ...]:
+    """Join entries into a bounded ascending tuple; the same object where nothing changes."""
+    greatest = {identity(entry): entry for entry in kept}
+    changed = False
+    for entry in new:
+        known = greatest.get(identity(entry))
+        if known is None or entry > known:
+            greatest[identity(entry)] = entry
+            changed = True
+    if not changed:
+        return kept
+    joined = tuple(sorted(greatest.values()))[-limit:]
+    return kept if joined == kept else joined

@@ -1,0 +1,65 @@
+"""Every error streamrec raises on purpose.
+
+::
+
+    StreamrecError
+    ├── InvalidMessage        a message that can never be used; goes to the dead letters with its code
+    ├── ConfigError           a setting that is wrong, with its place and the cure
+    ├── TopicMismatch         a topic exists with a shape that would break co-partitioning
+    ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
+    └── Unavailable           a part did not answer; trying again later is right
+        ├── StateUnavailable      Redis: consuming stops until it is back
+        ├── ModelUnavailable      Triton: lists go on without it and say so
+        └── PublishUnavailable    Kafka: nothing is acknowledged until it is back
+"""
+
+
+class StreamrecError(Exception):
+    """The root of every error raised on purpose."""
+
+
+class InvalidMessage(StreamrecError):
+    """A message that can never be used.
+
+    Args:
+        code: a stable word for machines, one of `stream.core.events.ErrorCode`.
+        message: names the field and the reason, for people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class ConfigError(StreamrecError):
+    """A setting is wrong; the message says which, where it came from and what would be right."""
+
+
+class TopicMismatch(StreamrecError):
+    """A topic exists with a shape that would break co-partitioning; the message shows the difference."""
+
+
+class LocalStackError(StreamrecError):
+    """Kafka, Redis or Triton on this machine could not be started or stopped."""
+
+
+class Unavailable(StreamrecError):
+    """A part did not answer; trying again later is right."""
+
+
+class StateUnavailable(Unavailable):
+    """Redis did not answer, so nothing can be folded or saved."""
+
+
+class ModelUnavailable(Unavailable):
+    """Triton did not answer in time; `reason` is a short stable word for metrics and `degraded`."""
+
+    def __init__(self, model: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.model = model
+        self.reason = reason
+
+
+class PublishUnavailable(Unavailable):
+    """The broker did not acknowledge what was sent."""

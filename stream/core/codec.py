@@ -31,8 +31,8 @@ class UnreadableState(StreamrecError):
 def encode(state: UserState) -> bytes:
     """Write a state, without its user id, which is the key it is stored under."""
     positions: dict[str, int] = {}
-    for entry in (*state.interactions, *state.owned):
-        positions.setdefault(entry.item_id, len(positions))
+    for item_id in [i.item_id for i in state.interactions] + [o.item_id for o in state.owned]:
+        positions.setdefault(item_id, len(positions))
     body = _encoder.encode(
         [
             "\n".join(map(_escape, positions)),

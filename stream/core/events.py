@@ -25,9 +25,7 @@ EARLIEST_MS = 100_000_000_000  # 1973-03-03; smaller numbers are epoch seconds s
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
-Time = Annotated[
-    int | str, Meta(description="RFC 3339 with an offset, or integer epoch milliseconds")
-]
+Time = Annotated[int | str, Meta(description="RFC 3339 with an offset, or integer epoch milliseconds")]
 Price = Annotated[float, Meta(ge=0)]
 Quantity = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
@@ -72,9 +70,7 @@ class ClickMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     event_time: Time
     user_id: Id
     item_id: Id | None = None
-    items: Annotated[list[EventItem], Meta(min_length=1, max_length=MAX_ITEMS_PER_EVENT)] | None = (
-        None
-    )
+    items: Annotated[list[EventItem], Meta(min_length=1, max_length=MAX_ITEMS_PER_EVENT)] | None = None
     session_id: Id | None = None
     price: Price | None = None
     quantity: Quantity | None = None
@@ -269,9 +265,7 @@ def decode_item(key: bytes | None, value: bytes | None) -> tuple[str, ItemMessag
             )
         item_id = _text_key(key)
         if len(item_id) > MAX_ID_CHARS:
-            raise InvalidMessage(
-                ErrorCode.INVALID_FIELD, f"key: longer than {MAX_ID_CHARS} characters"
-            )
+            raise InvalidMessage(ErrorCode.INVALID_FIELD, f"key: longer than {MAX_ID_CHARS} characters")
         return item_id, None
     message = _decode(_item_decoder, value)
     _check_ids(item_id=message.item_id, title=message.title)

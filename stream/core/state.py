@@ -86,9 +86,7 @@ def apply(state: UserState, event: Event, policy: Policy) -> UserState:
     """
     if not isinstance(event, ClickEvent):
         search = Search(event.at_ms, event.query, digest_of(event.event_id, 24))
-        searches = _join(
-            state.searches, (search,), policy.searches_kept, lambda s: (s.digest, s.query)
-        )
+        searches = _join(state.searches, (search,), policy.searches_kept, lambda s: (s.digest, s.query))
         return state if searches is state.searches else state._replace(searches=searches)
     kind = EVENT_TYPES.index(event.event_type)
     session = digest_of(event.session_id, 16) if event.session_id is not None else 0

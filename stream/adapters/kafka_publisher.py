@@ -1,0 +1,123 @@
+"""What the engine writes to topics, through one aiokafka producer; every method awaits the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from stream.adapters import vector_record
+from stream.config import Config
+from stream.core.events import RecommendationList
+from stream.core.signals import Increment
+from stream.errors import PublishUnavailable
+from stream.ports import DeadLetter, ItemVector
+
+_encoder = msgspec.json.Encoder()
+
+DEAD_LETTER_KEPT_BYTES = 2_000_000
+"""The broker takes no larger message on `dead-letters`; of a larger one its beginning is kept."""
+
+
+class KafkaPublisher:
+    """`Publisher` on Kafka.
+
+    Args:
+        config: the broker's address and the names of the topics.
+
+    `start` and `stop` bracket its use. Acknowledged means by all in-sync replicas.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._topics = config.topics
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=config.kafka.bootstrap,
+            acks="all",
+            linger_ms=0,
+            max_request_size=DEAD_LETTER_KEPT_BYTES + 100_000,
+            request_timeout_ms=int(config.kafka.session_timeout_s * 1000),
+            retry_backoff_ms=100,
+        )
+
+    async def start(self) -> None:
+        """Connect to the broker.
+
+        Raises:
+            PublishUnavailable: it did not answer.
+        """
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            raise PublishUnavailable(f"Kafka did not answer: {error}") from error
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        await self._producer.stop()
+
+    async def publish_lists(self, lists: Sequence[RecommendationList]) -> None:
+        """Publish lists to `recommendations`, keyed by user."""
+        await self._send_all(
+            self._topics.recommendations,
+            [(made.user_id.encode(), _encoder.encode(made), None) for made in lists],
+        )
+
+    async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
+        """Publish increments to `item-signals`, keyed by item."""
+        await self._send_all(
+            self._topics.item_signals,
+            [(item_id.encode(), _encoder.encode(made), None) for item_id, made in increments.items()],
+        )
+
+    async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
+        """Publish encoded items, and null for the removed ones, to `item-vectors`, keyed by item."""
+        await self._send_all(
+            self._topics.item_vectors,
+            [(made.item.item_id.encode(), vector_record.encode(made), None) for made in vectors]
+            + [(item_id.encode(), None, None) for item_id in removed],
+        )
+
+    async def publish_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Publish the original key and bytes to `dead-letters`, the reason in the headers."""
+        failed_at = datetime.now(UTC).isoformat(timespec="milliseconds").encode()
+        await self._send_all(
+            self._topics.dead_letters,
+            [
+                (
+                    letter.message.key,
+                    (letter.message.value or b"")[:DEAD_LETTER_KEPT_BYTES],
+                    [
+                        ("source-topic", letter.message.source.topic.encode()),
+                        ("source-partition", str(letter.message.source.partition).encode()),
+                        ("source-offset", str(letter.message.source.offset).encode()),
+                        ("error-code", letter.code.encode()),
+                        ("error-message", letter.reason.encode(errors="replace")),
+                        ("failed-at", failed_at),
+                    ],
+                )
+                for letter in letters
+            ],
+        )
+
+    async def _send_all(
+        self,
+        topic: str,
+        messages: Sequence[tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | None]],
+    ) -> None:
+        if not messages:
+            return
+        try:
+            sent = [
+                await self._producer.send(topic, value, key=key, headers=headers)
+                for key, value, headers in messages
+            ]
+            await asyncio.gather(*sent)
+        except MessageSizeTooLargeError:
+            raise
+        except KafkaError as error:
+            raise PublishUnavailable(
+                f"Kafka did not acknowledge {len(messages)} messages for {topic}: {error!r}"
+            ) from error

@@ -1,0 +1,97 @@
+"""Shoppers' states in Redis: one key a shopper, one MGET to read a batch, one pipeline to write it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from stream.adapters.redis_client import COMPARE_AND_SET, EXPECT_NONE, STORED, version_bytes
+from stream.core import codec
+from stream.core.state import UserState, empty
+from stream.errors import StateUnavailable
+
+log = logging.getLogger(__name__)
+
+DAY_MS = 86_400_000
+TTL_JITTER = 0.1
+
+
+class RedisStateStore:
+    """`StateStore` on Redis.
+
+    Args:
+        client: a client that does not decode responses.
+        key_prefix: begins every key, so that several shops can share a server.
+        ttl_days: a shopper not heard of for this long is forgotten (up to a tenth longer, so that a
+            crowd that came on one day does not expire in one second).
+    """
+
+    def __init__(self, client: Redis, key_prefix: str = "sr:", ttl_days: float = 90.0) -> None:
+        self._client = client
+        self._prefix = f"{key_prefix}u:"
+        self._ttl_ms = int(ttl_days * DAY_MS)
+        self._compare_and_set = client.register_script(COMPARE_AND_SET)
+
+    async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """Read states in one MGET.
+
+        A damaged state is given up with a warning: its shopper starts anew, with the sequence going on.
+
+        Raises:
+            StateUnavailable: Redis did not answer, or a state was written by a newer release than this.
+        """
+        if not user_ids:
+            return {}
+        try:
+            values = await self._client.mget([self._prefix + user_id for user_id in user_ids])
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not read {len(user_ids)} states: {error}") from error
+        return {
+            user_id: _read(user_id, data) if data else empty(user_id)
+            for user_id, data in zip(user_ids, values, strict=True)
+        }
+
+    async def save(self, states: Sequence[tuple[UserState, int]]) -> list[bool]:
+        """Compare and set in one pipeline."""
+        if not states:
+            return []
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for state, expected in states:
+                    ttl_ms = int(self._ttl_ms * (1 + TTL_JITTER * random.random()))
+                    await self._compare_and_set(
+                        keys=[self._prefix + state.user_id],
+                        args=[
+                            version_bytes(expected) if expected else EXPECT_NONE,
+                            codec.encode(state),
+                            ttl_ms,
+                        ],
+                        client=pipeline,
+                    )
+                return [answer == STORED for answer in await pipeline.execute()]
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not save {len(states)} states: {error}") from error
+
+    async def erase(self, user_id: str) -> bool:
+        """Remove a state; False where there was none."""
+        try:
+            return bool(await self._client.delete(self._prefix + user_id))
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not erase a state: {error}") from error
+
+
+def _read(user_id: str, data: bytes) -> UserState:
+    if data[0] > codec.VERSION:
+        raise StateUnavailable(
+            f"a stored state has version {data[0]}, this release reads up to {codec.VERSION}: "
+            "run the release that wrote it, or a newer one"
+        )
+    try:
+        return codec.decode(user_id, data)
+    except codec.UnreadableState as error:
+        log.warning("a shopper's state is given up: %s", error)
+        return empty(user_id)._replace(sequence=int.from_bytes(data[1:9], "big"))

@@ -1,0 +1,154 @@
+"""The encoder and the reranker on NVIDIA Triton, over gRPC, each behind a deadline and a circuit breaker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from stream.adapters.circuit_breaker import CircuitBreaker
+from stream.core.items import DIMENSIONS, FloatArray
+from stream.errors import ModelUnavailable
+
+log = logging.getLogger(__name__)
+
+ENCODER_BATCH = 32
+RELOAD_TIMEOUT_S = 30.0
+STUB_DIED = "Stub process"
+"""Begins what Triton answers for ever once the process of a Python model has died, until it is reloaded."""
+
+
+def connect(url: str) -> InferenceServerClient:
+    """Make a client of the server at `url` (host:port); to be called in the running event loop.
+
+    Reconnecting backs off to one second at most, so that a server that is back is soon noticed.
+    """
+    return InferenceServerClient(
+        url,
+        channel_args=[
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+        ],
+    )
+
+
+class TritonModel:
+    """One model of the server: calls with a deadline, a breaker, and a reload where its process died."""
+
+    def __init__(self, client: InferenceServerClient, name: str) -> None:
+        self.name = name
+        self.breaker = CircuitBreaker(time.monotonic)
+        self._client = client
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def infer(self, inputs: list[InferInput], output: str, timeout_s: float) -> tuple[Any, str]:
+        """Return the output tensor (read-only) and the version of the model that made it.
+
+        Raises:
+            ModelUnavailable: reason `circuit_open`, `deadline`, `overloaded`, `unreachable` or `error`.
+        """
+        if not self.breaker.allows():
+            raise ModelUnavailable(self.name, "circuit_open", f"{self.name}: not asked, it failed lately")
+        try:
+            result = await asyncio.wait_for(
+                self._client.infer(
+                    self.name,
+                    inputs,
+                    outputs=[InferRequestedOutput(output)],
+                    client_timeout=timeout_s,
+                ),
+                timeout_s,
+            )
+            tensor = result.as_numpy(output)
+            if tensor is None:
+                raise InferenceServerException(f"no output {output} in the answer")
+        except TimeoutError:
+            self.breaker.failed()
+            raise ModelUnavailable(
+                self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
+            ) from None
+        except (InferenceServerException, grpc.RpcError) as error:
+            self.breaker.failed()
+            self._reload_where_its_process_died(str(error))
+            raise ModelUnavailable(self.name, _reason(error), f"{self.name}: {error}") from error
+        self.breaker.succeeded()
+        return tensor, result.get_response().model_version
+
+    async def is_ready(self, timeout_s: float = 1.0) -> bool:
+        """Whether the server says that the model is loaded (its process may still be dead)."""
+        try:
+            return bool(await self._client.is_model_ready(self.name, client_timeout=timeout_s))
+        except (InferenceServerException, grpc.RpcError):
+            return False
+
+    def _reload_where_its_process_died(self, message: str) -> None:
+        if STUB_DIED in message and (self._reloading is None or self._reloading.done()):
+            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+
+    async def _reload(self) -> None:
+        log.warning("the process of model %s died: asking Triton to load it again", self.name)
+        try:
+            await self._client.load_model(self.name, client_timeout=RELOAD_TIMEOUT_S)
+        except (InferenceServerException, grpc.RpcError) as error:
+            log.warning("Triton did not load model %s again: %s", self.name, error)
+
+
+class TritonEncoder:
+    """`Encoder` on the model whose input is `TEXT` (bytes, [1]) and whose output is `EMBEDDING` ([384])."""
+
+    def __init__(self, client: InferenceServerClient, name: str = "encoder") -> None:
+        self.model = TritonModel(client, name)
+
+    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+        """Encode texts, in requests of up to 32 sent together; see `stream.ports.Encoder`."""
+        if not texts:
+            return np.zeros((0, DIMENSIONS), np.float32), ""
+        parts = [texts[i : i + ENCODER_BATCH] for i in range(0, len(texts), ENCODER_BATCH)]
+        answers = await asyncio.gather(*(self._encode_part(part, timeout_s) for part in parts))
+        versions = {version for _, version in answers}
+        if len(versions) > 1:
+            raise ModelUnavailable(
+                self.model.name, "version_changed", f"{self.model.name}: two versions answered one call"
+            )
+        return np.concatenate([vectors for vectors, _ in answers]), versions.pop()
+
+    async def _encode_part(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+        tensor = InferInput("TEXT", [len(texts), 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=np.object_))
+        vectors, version = await self.model.infer([tensor], "EMBEDDING", timeout_s)
+        return np.asarray(vectors, np.float32), version
+
+
+class TritonReranker:
+    """`Reranker` on the model whose input is `FEATURES` ([-1, F]) and whose output is `SCORES` ([-1])."""
+
+    def __init__(self, client: InferenceServerClient, name: str = "reranker") -> None:
+        self.model = TritonModel(client, name)
+
+    async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
+        """Score one list; Triton batches the lists that are in flight. See `stream.ports.Reranker`."""
+        tensor = InferInput("FEATURES", [1, *features.shape], "FP32")
+        tensor.set_data_from_numpy(features[None])
+        scores, version = await self.model.infer([tensor], "SCORES", timeout_s)
+        return np.asarray(scores, np.float32).reshape(-1), version
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "Exceeds maximum queue size" in text or "timeout expired" in text:
+        return "overloaded"
+    if "Deadline" in text or "DEADLINE_EXCEEDED" in text:
+        return "deadline"
+    if "UNAVAILABLE" in text or "failed to connect" in text.lower():
+        return "unreachable"
+    return "error"

@@ -1,0 +1,53 @@
+"""The nearest item vectors, by an HNSW graph in memory (usearch)."""
+
+from __future__ import annotations
+
+import numpy as np
+from usearch.index import Index
+
+from stream.core.items import DIMENSIONS, FloatArray, IntArray
+
+
+class UsearchIndex:
+    """`NearestIndex` on usearch: half-precision vectors, cosine by inner product.
+
+    Args:
+        connectivity: edges of a node; more is more exact and larger.
+        expansion: candidates kept while searching; more is more exact and slower.
+    """
+
+    def __init__(self, connectivity: int = 16, expansion: int = 64) -> None:
+        self._index = Index(
+            ndim=DIMENSIONS,
+            metric="ip",
+            dtype="f16",
+            connectivity=connectivity,
+            expansion_add=128,
+            expansion_search=expansion,
+        )
+
+    def put(self, slot: int, vector: FloatArray) -> None:
+        """Add or replace the vector [384] of a slot."""
+        if slot in self._index:
+            self._index.remove(slot)
+        self._index.add(slot, vector)
+
+    def remove(self, slot: int) -> None:
+        """Forget a slot; nothing happens where it is unknown."""
+        if slot in self._index:
+            self._index.remove(slot)
+
+    def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
+        """For each row of `vectors` [n, 384]: up to `limit` slots and cosines, nearest first."""
+        if not len(vectors):
+            return []
+        if not len(self._index):
+            nothing = (np.zeros(0, np.int32), np.zeros(0, np.float32))
+            return [nothing] * len(vectors)
+        found = self._index.search(np.atleast_2d(vectors), limit, threads=1)
+        keys, distances = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
+        counts = np.atleast_1d(found.counts) if len(vectors) > 1 else [len(found.keys)]
+        return [
+            (keys[row, :count].astype(np.int32), 1.0 - distances[row, :count].astype(np.float32))
+            for row, count in enumerate(counts)
+        ]

@@ -1,0 +1,168 @@
+"""What the engine needs from the outside, as protocols.
+
+Each has a real adapter in `stream/adapters/` and a fake in `stream/fakes.py`; `tests/contract/` runs one
+suite on both. Every method that does I/O may raise a subclass of `stream.errors.Unavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from stream.core.events import RecommendationList, Source
+from stream.core.items import FloatArray, IntArray, Item
+from stream.core.signals import Increment, ItemSignals
+from stream.core.state import UserState
+
+
+class RawMessage(NamedTuple):
+    """A message as it lay in its topic."""
+
+    source: Source
+    key: bytes | None
+    value: bytes | None
+
+
+class DeadLetter(NamedTuple):
+    """A message that can never be used, and why."""
+
+    message: RawMessage
+    code: str
+    reason: str
+
+
+class ItemVector(NamedTuple):
+    """One product with its vector, as it travels on `item-vectors`.
+
+    `vector` has shape [384], L2-normalised, None while the encoder is away; `encoder_version` names the
+    model that made it. `source` is the message of `items` that it came from.
+    """
+
+    item: Item
+    vector: FloatArray | None
+    encoder_version: str
+    source: Source
+
+
+class VersionedSignals(NamedTuple):
+    """An item's signals with the version that a save must find unchanged; 0: not stored yet."""
+
+    signals: ItemSignals
+    version: int
+
+
+class StateStore(Protocol):
+    """Shoppers' states, by user id."""
+
+    async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """Read states in one round trip; a shopper who is not stored has an empty state."""
+
+    async def save(self, states: Sequence[tuple[UserState, int]]) -> list[bool]:
+        """Compare and set, in one round trip.
+
+        Args:
+            states: each with the sequence that must be stored now (0: none is).
+
+        Returns:
+            For each, whether it was saved. A save that finds its own bytes already stored counts as done.
+        """
+
+    async def erase(self, user_id: str) -> bool:
+        """Remove a state; False where there was none."""
+
+
+class SignalStore(Protocol):
+    """What is learnt about items, by item id."""
+
+    async def load(self, item_ids: Sequence[str]) -> dict[str, VersionedSignals]:
+        """Read signals in one round trip; items without any are left out."""
+
+    async def save(
+        self, rows: Sequence[VersionedSignals], categories: Mapping[str, str]
+    ) -> list[bool]:
+        """Compare and set on the version, and set the items' places in the trends.
+
+        Args:
+            rows: new signals with the version that must be stored now.
+            categories: category by item id, for the trend of a category.
+        """
+
+    async def trends(self, categories: Sequence[str], limit: int) -> dict[str, list[tuple[str, float]]]:
+        """The strongest (item id, trend score) of each category, best first; "" is the whole shop."""
+
+
+class Encoder(Protocol):
+    """Texts to vectors."""
+
+    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+        """Encode texts.
+
+        Returns:
+            Vectors of shape [len(texts), 384], L2-normalised, and the version of the model.
+
+        Raises:
+            ModelUnavailable: no answer within `timeout_s`, or an error.
+        """
+
+
+class Reranker(Protocol):
+    """Feature rows of one list to scores."""
+
+    async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
+        """Score the candidates of one list.
+
+        Args:
+            features: shape [candidates, features].
+            timeout_s: the deadline; a later answer is not waited for.
+
+        Returns:
+            Scores of shape [candidates], higher is better, and the version of the model.
+
+        Raises:
+            ModelUnavailable: no answer in time, or an error.
+        """
+
+
+class Publisher(Protocol):
+    """What is written to topics. A method returns when the broker has acknowledged all it was given."""
+
+    async def publish_lists(self, lists: Sequence[RecommendationList]) -> None:
+        """Publish lists to `recommendations`, keyed by user."""
+
+    async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
+        """Publish increments to `item-signals`, keyed by item."""
+
+    async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
+        """Publish encoded items, and removals, to `item-vectors`, keyed by item."""
+
+    async def publish_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Publish to `dead-letters`: the original key and bytes, the reason in the headers."""
+
+
+class NearestIndex(Protocol):
+    """The slots whose vectors are nearest by cosine. Local and synchronous."""
+
+    def put(self, slot: int, vector: FloatArray) -> None:
+        """Add or replace the vector [384] of a slot."""
+
+    def remove(self, slot: int) -> None:
+        """Forget a slot; nothing happens where it is unknown."""
+
+    def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
+        """For each row of `vectors` [n, 384]: up to `limit` slots and cosines, nearest first."""
+
+
+class TextIndex(Protocol):
+    """The items that match a query's words. Local and synchronous."""
+
+    def add(self, item_id: str, title: str, description: str, brand: str, category: str) -> None:
+        """Add or replace an item's text; found after the next `commit`."""
+
+    def remove(self, item_id: str) -> None:
+        """Forget an item; nothing happens where it is unknown."""
+
+    def commit(self) -> None:
+        """Make what was added and removed count."""
+
+    def search(self, query: str, limit: int) -> list[tuple[str, float]]:
+        """Up to `limit` item ids with their BM25 scores, best first."""

@@ -1,0 +1,347 @@
+"""Settings: defaults, one TOML file over them, the environment over both; each knows where it came from.
+
+The file is the one given by `--config`, else by the variable `STREAMREC_CONFIG`, else `streamrec.toml` in
+the working directory where that exists. A variable is named by section and field, joined by two
+underscores: `STREAMREC_KAFKA__BOOTSTRAP` sets `kafka.bootstrap`. An empty variable counts as not set.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import math
+import os
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from stream.core.policy import Policy
+from stream.errors import ConfigError
+
+ENV_PREFIX = "STREAMREC_"
+ENV_FILE = "STREAMREC_CONFIG"
+ENV_HOME = "STREAMREC_HOME"
+DEFAULT_FILE = "streamrec.toml"
+
+Text = Annotated[str, Meta(min_length=1)]
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Kafka(msgspec.Struct, frozen=True):
+    """Where the broker is and how the topics are made."""
+
+    bootstrap: Text = "127.0.0.1:9092"
+    """Brokers to ask first, as host:port, several joined by commas."""
+    group: Text = "streamrec"
+    """Consumer group of the workers; all workers of one engine share it."""
+    partitions: Annotated[int, Meta(ge=1, le=10_000)] = 8
+    """Partitions of every topic that is keyed by shopper or item; the upper limit of useful workers."""
+    replication: Annotated[int, Meta(ge=1, le=100)] = 1
+    """Copies of each partition; 3 on a cluster of three or more brokers."""
+    session_timeout_s: Annotated[int, Meta(ge=6, le=1800)] = 10
+    """A worker that is silent for this long loses its partitions to the others."""
+
+
+class Topics(msgspec.Struct, frozen=True):
+    """The names of the topics."""
+
+    clicks: TopicName = "clicks"
+    """In: what shoppers did to items."""
+    searches: TopicName = "searches"
+    """In: what shoppers searched for."""
+    items: TopicName = "items"
+    """In, compacted: the catalogue."""
+    recommendations: TopicName = "recommendations"
+    """Out, compacted: each shopper's list."""
+    dead_letters: TopicName = "dead-letters"
+    """Out: messages that can never be used, with the reason in their headers."""
+    item_vectors: TopicName = "item-vectors"
+    """Internal, compacted: the encoded catalogue."""
+    item_signals: TopicName = "item-signals"
+    """Internal: increments of co-visitation and popularity, by item."""
+
+
+class Redis(msgspec.Struct, frozen=True):
+    """Where the shoppers' states are kept."""
+
+    url: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://.+")] = "redis://127.0.0.1:6379/0"
+    """A redis://, rediss:// or unix:// URL; a password in it is never printed."""
+    timeout_ms: Positive = 500
+    """How long an answer may take before Redis counts as away."""
+    user_ttl_days: Positive = 90
+    """A state is forgotten this long after the shopper's last event."""
+    key_prefix: str = "sr:"
+    """What every key begins with, so that several engines can share a server."""
+
+
+class Triton(msgspec.Struct, frozen=True):
+    """Where the models are and how long they may take."""
+
+    url: Text = "127.0.0.1:8001"
+    """Triton's gRPC address, as host:port."""
+    encoder: Text = "encoder"
+    """Name of the model that turns text into vectors."""
+    reranker: Text = "reranker"
+    """Name of the model that orders candidates."""
+    rerank_deadline_ms: Positive = 50
+    """A list is published without the reranker when it takes longer than this."""
+    encode_deadline_ms: Positive = 50
+    """A list is published without a new query's vector when encoding takes longer than this."""
+    breaker_failures: Positive = 3
+    """After this many failures in a row a model is not asked for a while."""
+    breaker_wait_ms: Positive = 1000
+    """How long a failing model is left alone before one request tries it again."""
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """How a worker takes its events."""
+
+    batch_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Most events in one batch."""
+    batch_within_ms: Positive = 2
+    """How long a batch that is not full may wait for more."""
+
+
+class Telemetry(msgspec.Struct, frozen=True):
+    """What a worker tells about itself."""
+
+    host: Text = "127.0.0.1"
+    """Address that metrics and health are served on; 0.0.0.0 in a container."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9464
+    """Port of metrics and health; 0 takes a free one."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious messages to log."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All settings, by section."""
+
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    redis: Redis = Redis()
+    triton: Triton = Triton()
+    worker: Worker = Worker()
+    telemetry: Telemetry = Telemetry()
+    policy: Policy = Policy()
+
+
+class Setting(NamedTuple):
+    """One value and where it came from: "default", "file PATH" or "environment NAME"."""
+
+    key: str
+    value: Any
+    origin: str
+    description: str
+
+    @property
+    def shown(self) -> Any:
+        """The value with any password hidden."""
+        return mask_secrets(self.value) if isinstance(self.value, str) else self.value
+
+
+class Loaded(NamedTuple):
+    """A configuration and its settings one by one, in the order of the code."""
+
+    config: Config
+    settings: tuple[Setting, ...]
+
+
+class _Field(NamedTuple):
+    section: str
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        return f"{ENV_PREFIX}{self.section}__{self.name}".upper()
+
+
+def load_config(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """Read the settings. Raises as `load_with_origin`."""
+    return load_with_origin(path, env).config
+
+
+def load_with_origin(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Loaded:
+    """Read the settings and remember where each came from; `env` is `os.environ` where it is None.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; names key, place and cure.
+    """
+    env = os.environ if env is None else env
+    fields = tuple(_fields())
+    found: dict[str, tuple[Any, str]] = {}
+    file = _file_of(path, env)
+    if file is not None:
+        found.update(_from_file(file, fields))
+    found.update(_from_environment(env, fields))
+
+    settings = []
+    sections: dict[str, dict[str, Any]] = {}
+    for field in fields:
+        value, origin = found.get(field.key, (field.default, "default"))
+        settings.append(Setting(field.key, value, origin, field.description))
+        sections.setdefault(field.section, {})[field.name] = value
+    types = get_type_hints(Config)
+    config = Config(**{section: types[section](**values) for section, values in sections.items()})
+    _check_topics(tuple(settings))
+    return Loaded(config, tuple(settings))
+
+
+def mask_secrets(url: str) -> str:
+    """Hide the password of a URL, in the address or in the query."""
+    url = re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
+    return re.sub(r"([?&](?:password|token|secret)=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
+def environment_of(config: Config) -> dict[str, str]:
+    """The variables that make a process started with them load `config`; only what is not a default."""
+    return {
+        field.variable: str(value)
+        for field in _fields()
+        if (value := getattr(getattr(config, field.section), field.name)) != field.default
+    }
+
+
+def attribute_docs(struct: type) -> dict[str, str]:
+    """The string literals that stand below the attributes of a class, as one line each."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(struct))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for before, after in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(before, ast.AnnAssign)
+            and isinstance(before.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            docs[before.target.id] = " ".join(after.value.value.split())
+    return docs
+
+
+def _fields() -> Iterator[_Field]:
+    for section, struct in get_type_hints(Config).items():
+        docs = attribute_docs(struct)
+        types = get_type_hints(struct, include_extras=True)
+        for field in msgspec.structs.fields(struct):
+            yield _Field(section, field.name, types[field.name], field.default, docs.get(field.name, ""))
+
+
+def _file_of(path: str | Path | None, env: Mapping[str, str]) -> Path | None:
+    """The file to read, None where there is none to read."""
+    if path is not None:
+        return Path(path)
+    if env.get(ENV_FILE):
+        return Path(env[ENV_FILE])
+    return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
+
+
+def _from_file(path: Path, fields: tuple[_Field, ...]) -> Iterator[tuple[str, tuple[Any, str]]]:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give another with --config or unset {ENV_FILE}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from None
+    by_key = {field.key: field for field in fields}
+    sections = list(dict.fromkeys(field.section for field in fields))
+    for section, values in document.items():
+        if not isinstance(values, dict):
+            near = [field.key for field in fields if field.name == section]
+            raise ConfigError(
+                f"{path}: {section}: "
+                + (f"belongs in a section{_did_you_mean(near)}" if near else _unknown(section, sections))
+            )
+        if section not in sections:
+            raise ConfigError(f"{path}: [{section}]: {_unknown(section, sections)}")
+        for name, value in values.items():
+            field = by_key.get(f"{section}.{name}")
+            if field is None:
+                raise ConfigError(f"{path}: {section}.{name}: {_unknown_key(section, name, fields)}")
+            yield field.key, (_checked(field, value, str(path), strict=True), f"file {path}")
+
+
+def _from_environment(
+    env: Mapping[str, str], fields: tuple[_Field, ...]
+) -> Iterator[tuple[str, tuple[Any, str]]]:
+    by_variable = {field.variable: field for field in fields}
+    for variable, text in sorted(env.items()):
+        if not variable.startswith(ENV_PREFIX) or variable in (ENV_FILE, ENV_HOME):
+            continue
+        field = by_variable.get(variable)
+        if field is None:
+            raise ConfigError(
+                f"environment: {variable}: {_unknown(variable, [*by_variable, ENV_FILE, ENV_HOME])}"
+            )
+        if text:
+            value = _checked(field, text, f"environment {variable}", strict=False)
+            yield field.key, (value, f"environment {variable}")
+
+
+def _checked(field: _Field, value: Any, place: str, *, strict: bool) -> Any:
+    try:
+        checked = msgspec.convert(value, field.type, strict=strict)
+    except msgspec.ValidationError as error:
+        expected = str(error).partition(", got ")[0].replace("`", "")
+        if choices := get_args(field.type) if get_origin(field.type) is Literal else ():
+            expected = f"expected one of {', '.join(choices)}"
+        got = mask_secrets(value) if isinstance(value, str) else value
+        raise ConfigError(f"{place}: {field.key}: {expected[0].lower()}{expected[1:]}, got {got!r}") from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise ConfigError(f"{place}: {field.key}: expected a finite float, got {value!r}")
+    return checked
+
+
+def _check_topics(settings: tuple[Setting, ...]) -> None:
+    """Two topics of one name would feed the engine its own output."""
+    seen: dict[str, Setting] = {}
+    for setting in settings:
+        if setting.key.startswith("topics."):
+            other = seen.setdefault(setting.value, setting)
+            if other is not setting:
+                wrong, right = (other, setting) if setting.origin == "default" else (setting, other)
+                raise ConfigError(
+                    f"{wrong.origin}: {wrong.key}: {wrong.value!r} is the name of {right.key} too; "
+                    f"every topic needs its own"
+                )
+
+
+def _unknown_key(section: str, name: str, fields: tuple[_Field, ...]) -> str:
+    names = [field.name for field in fields if field.section == section]
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"no such setting{_did_you_mean([f'{section}.{near[0]}'])}"
+    elsewhere = [field.key for field in fields if field.name == name]
+    if elsewhere:
+        return f"no such setting{_did_you_mean(elsewhere)}"
+    return f"no such setting; [{section}] has {', '.join(names)}"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"no such setting{_did_you_mean(near)}"
+    return "no such setting; `streamrec config` lists them all"
+
+
+def _did_you_mean(names: list[str]) -> str:
+    return f", did you mean {' or '.join(names)}?"

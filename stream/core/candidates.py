@@ -1,0 +1,430 @@
+"""From a shopper's state and what is known of the items to a bounded set of candidates with evidence.
+
+`gather` merges the sources, applies the rules and lays out what each source says about each candidate
+as columns, on which `stream.core.ranking` and `stream.core.explain` do arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
+from stream.core.policy import DAY_MS, MINUTE_MS, Policy
+from stream.core.signals import GAP_DECAY, NEGLIGIBLE, REACH, RowView, neighbour_log2_at
+from stream.core.state import REMOVE_FROM_CART, Search, UserState, cart_of, session_of
+
+SESSION_ROWS = 10
+"""Distinct items of the session, newest first, whose neighbours are looked up."""
+HISTORY_ROWS = 5
+"""The same for the newest items from before the session."""
+
+COVISITED = 110
+"""Candidates from the session's neighbours, best first."""
+PROFILE = 30
+"""Candidates from the neighbours of the items before the session."""
+HISTORY = 60
+"""Candidates from what the shopper bought or looked at before, newest first."""
+NEAR_SESSION = 40
+NEAR_TASTE = 20
+TRENDING = 30
+TRENDING_IN_CATEGORY = 15
+NEW = 15
+QUERY = 100
+"""Candidates that match a search."""
+
+RECENCY = 0.55
+"""What an item of the session counts for co-visitation, to the power of its age in items."""
+SESSION_RECENCY = 0.8
+"""The same for the session vector and for how a search ages."""
+BACKWARD = 0.5
+"""What "came before" counts beside "came after"."""
+SHRINK = 10.0
+"""Added to popularity under the square roots of the cosine, so that rare items do not win by chance."""
+
+
+class Hits(NamedTuple):
+    """Items found by one source, best first: slots [n] and scores [n]."""
+
+    slots: IntArray
+    scores: FloatArray
+
+
+NO_HITS = Hits(np.zeros(0, np.int32), np.zeros(0, np.float32))
+
+
+NO_ROW = RowView(NO_HITS.slots, NO_HITS.scores, NO_HITS.scores, NEGLIGIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that a list is made from. `at_ms` is the trigger's event time, the only clock there is here.
+
+    `popularity` [capacity, len(POPULARITY_DAYS)] holds log2 sums by slot (-inf where unknown), see
+    `stream.core.signals`. `trending_by_category` is keyed by the numbers of `items.category`. Vectors
+    are [384] and L2-normalised; scores of `near_*` are cosines and of `lexical` BM25.
+    """
+
+    state: UserState
+    at_ms: int
+    items: ItemTable
+    rows: Mapping[str, RowView]
+    popularity: FloatArray
+    in_view: frozenset[str] = frozenset()
+    trending: Hits = NO_HITS
+    trending_by_category: Mapping[int, Hits] = field(default_factory=dict)
+    new_items: IntArray = NO_HITS.slots
+    session_vector: FloatArray | None = None
+    taste_vector: FloatArray | None = None
+    near_session: Hits = NO_HITS
+    near_taste: Hits = NO_HITS
+    query: Search | None = None
+    query_vector: FloatArray | None = None
+    lexical: Hits = NO_HITS
+    near_query: Hits = NO_HITS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """N candidates by slot, ascending, and what is known of each; R rows of neighbours were read.
+
+    `forward` and `backward` [R, N] are co-visitation weights now; row r belongs to `row_items[r]`, the
+    first `session_rows` of them of the session, newest first. `row_popularity` [R] is their own weight.
+    `bought_ms` and `touched_ms` [N] are when the shopper last bought or touched it before this session, 0
+    for never; `touches` [N] how often that is remembered; `transition` [N] how often it came near one
+    of the session's items then. `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
+    the best. `trending` and `new` [N] say which source offered it. `seen` [N] marks items of the session,
+    which are there only to fill up a list that would be too short.
+    """
+
+    slots: IntArray
+    seen: BoolArray
+    row_items: tuple[str, ...]
+    session_rows: int
+    row_popularity: FloatArray
+    forward: FloatArray
+    backward: FloatArray
+    bought_ms: NDArray[np.int64]
+    touched_ms: NDArray[np.int64]
+    touches: FloatArray
+    transition: FloatArray
+    cosine_rows: FloatArray
+    cosine_session: FloatArray
+    cosine_taste: FloatArray
+    cosine_query: FloatArray
+    bm25: FloatArray
+    trending: BoolArray
+    trending_in_category: BoolArray
+    new: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+def rows_needed(state: UserState, policy: Policy) -> list[str]:
+    """The items whose rows of signals a list wants: of the session, then of the time before it."""
+    session, before = _split(state, policy)
+    return session[:SESSION_ROWS] + before[:HISTORY_ROWS]
+
+
+def query_of(state: UserState, at_ms: int, policy: Policy) -> Search | None:
+    """The newest search, where it still shapes the list."""
+    if not state.searches or at_ms - state.searches[-1].at_ms > policy.query_minutes * MINUTE_MS:
+        return None
+    return state.searches[-1]
+
+
+def query_age(state: UserState, query: Search) -> int:
+    """How many distinct items were touched since a search: it ages as an item of the session does."""
+    return len({i.item_id for i in state.interactions if i.at_ms > query.at_ms})
+
+
+def session_vector(state: UserState, items: ItemTable, policy: Policy) -> FloatArray | None:
+    """The mean vector of the session's items, newer ones counting more; None where none is known."""
+    session = _split(state, policy)[0][:SESSION_ROWS]
+    return _mean_vector(session, SESSION_RECENCY, items)
+
+
+def taste_vector(state: UserState, items: ItemTable) -> FloatArray | None:
+    """The mean vector of all items remembered of a shopper; None where none is known."""
+    known = dict.fromkeys(i.item_id for i in state.interactions)
+    known.update(dict.fromkeys(o.item_id for o in state.owned))
+    return _mean_vector(list(known), 1.0, items)
+
+
+def trending(items: ItemTable, popularity: FloatArray) -> tuple[Hits, dict[int, Hits]]:
+    """What trends overall and by category number, from the popularity of all items.
+
+    A worker calls it when it has read popularity anew, not for every list.
+    """
+    trend = popularity[:, 0]
+    offered = np.flatnonzero(items.available[: len(trend)] & (trend > -np.inf)).astype(np.int32)
+    ordered = offered[np.argsort(-trend[offered], kind="stable")]
+    categories = items.category[ordered]
+    by_category = {
+        int(category): _hits(ordered[categories == category][:TRENDING_IN_CATEGORY], trend)
+        for category in np.unique(categories)
+        if category
+    }
+    return _hits(ordered[:TRENDING], trend), by_category
+
+
+def newest(items: ItemTable) -> IntArray:
+    """The newest available items, newest first; called like `trending`."""
+    offered = np.flatnonzero(items.available)
+    return offered[np.argsort(-items.first_seen_ms[offered], kind="stable")[:NEW]].astype(np.int32)
+
+
+def gather(context: Context, policy: Policy) -> Candidates:
+    """Merge the sources into candidates, without what the rules forbid.
+
+    Left out: unavailable and removed items, those in view, in the cart, and bought within
+    `policy.exclude_bought_days`. Items seen in this session come in only where the others cannot fill
+    a list.
+    """
+    items, state = context.items, context.state
+    session, before = _split(state, policy)
+    session_rows = len(session[:SESSION_ROWS])
+    row_items = session[:SESSION_ROWS] + before[:HISTORY_ROWS]
+    neighbours = _Neighbours(context, row_items)
+    history = _History(context, session, policy)
+    wanted = np.zeros(len(items.available), np.bool_)
+    query_hits = np.concatenate([context.near_query.slots[:QUERY], context.lexical.slots[:QUERY]])
+    wanted[query_hits] = True
+    wanted[neighbours.best(context, slice(0, session_rows), RECENCY, COVISITED)] = True
+    wanted[neighbours.best(context, slice(session_rows, None), 1.0, PROFILE)] = True
+    wanted[history.slots[:HISTORY]] = True
+    wanted[context.near_session.slots[:NEAR_SESSION]] = True
+    wanted[context.near_taste.slots[:NEAR_TASTE]] = True
+    wanted[context.trending.slots[:TRENDING]] = True
+    wanted[context.new_items[:NEW]] = True
+    category_hits = _in_category(context, session)
+    wanted[category_hits] = True
+    seen_slots = _slots(session, items)
+    wanted &= items.available
+    wanted[_slots(_forbidden(context, policy), items)] = False
+    fill = seen_slots[wanted[seen_slots]]
+    wanted[seen_slots] = False
+    slots = np.flatnonzero(wanted).astype(np.int32)
+    if len(slots) < policy.list_length and len(fill):
+        slots = np.sort(np.concatenate([slots, np.unique(fill)]))
+    forward, backward = neighbours.of(slots)
+    cosines = _cosines(context, row_items[:session_rows], slots)
+    return Candidates(
+        slots=slots,
+        seen=np.isin(slots, fill),
+        row_items=tuple(row_items),
+        session_rows=session_rows,
+        row_popularity=neighbours.popularity,
+        forward=forward,
+        backward=backward,
+        bought_ms=history.column(slots, history.bought_ms),
+        touched_ms=history.column(slots, history.touched_ms),
+        touches=history.column(slots, history.touches).astype(np.float32),
+        transition=history.column(slots, history.transition).astype(np.float32),
+        cosine_rows=cosines[:session_rows],
+        cosine_session=cosines[-3],
+        cosine_taste=cosines[-2],
+        cosine_query=cosines[-1],
+        bm25=_bm25(context, slots),
+        trending=np.isin(slots, context.trending.slots),
+        trending_in_category=np.isin(slots, category_hits),
+        new=np.isin(slots, context.new_items),
+    )
+
+
+class _Neighbours:
+    """The rows of signals laid over one another: row by neighbour."""
+
+    def __init__(self, context: Context, row_items: list[str]) -> None:
+        views = [context.rows.get(item_id, NO_ROW) for item_id in row_items]
+        now = neighbour_log2_at(context.at_ms)
+        capacity = len(context.items.available)
+        self.popularity = np.exp2(np.array([view.popularity for view in views], np.float32) - now)
+        self._position = np.full(capacity, -1, np.int32)
+        self._matrix = np.zeros((2, len(views), 0), np.float32)
+        self._slots = np.zeros(0, np.int32)
+        if not views:
+            return
+        slots = np.concatenate([view.slots for view in views])
+        row = np.repeat(np.arange(len(views)), [len(view.slots) for view in views])
+        self._position[slots] = 0
+        self._slots = np.flatnonzero(self._position == 0).astype(np.int32)
+        self._position[self._slots] = np.arange(len(self._slots), dtype=np.int32)
+        self._matrix = np.zeros((2, len(views), len(self._slots)), np.float32)
+        at = self._position[slots]
+        self._matrix[0, row, at] = np.exp2(np.concatenate([view.forward for view in views]) - now)
+        self._matrix[1, row, at] = np.exp2(np.concatenate([view.backward for view in views]) - now)
+
+    def best(self, context: Context, rows: slice, recency: float, limit: int) -> IntArray:
+        """The neighbours of some rows with the best recency weighted cosine, in no order."""
+        popularity = self.popularity[rows]
+        if not len(popularity) or not len(self._slots):
+            return NO_HITS.slots
+        weights = recency ** np.arange(len(popularity)) / np.sqrt(popularity + SHRINK)
+        both = self._matrix[0, rows] + BACKWARD * self._matrix[1, rows]
+        own = np.exp2(context.popularity[self._slots, -1] - neighbour_log2_at(context.at_ms))
+        score = (weights.astype(np.float32) @ both) / np.sqrt(own + SHRINK)
+        score[~context.items.available[self._slots]] = 0.0
+        best = np.argpartition(-score, limit)[:limit] if len(score) > limit else np.arange(len(score))
+        slots: IntArray = self._slots[best[score[best] > 0]]
+        return slots
+
+    def of(self, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Forward and backward weights [R, len(slots)] of some slots, 0 where they are no neighbours."""
+        position = self._position[slots]
+        columns = self._matrix[:, :, position] if len(self._slots) else None
+        if columns is None:
+            nothing = np.zeros((len(self.popularity), len(slots)), np.float32)
+            return nothing, nothing
+        columns[:, :, position < 0] = 0.0
+        return columns[0], columns[1]
+
+
+class _History:
+    """What a shopper did before the session, by distinct known item, newest first."""
+
+    def __init__(self, context: Context, session: list[str], policy: Policy) -> None:
+        state, items = context.state, context.items
+        before = state.interactions[: len(state.interactions) - len(session_of(state, policy))]
+        started_ms = state.interactions[len(before)].at_ms if len(before) < len(state.interactions) else 0
+        owned = [o for o in state.owned if o.at_ms < started_ms or not started_ms]
+        entries = sorted({(i.at_ms, i.item_id) for i in before} | {(o.at_ms, o.item_id) for o in owned})
+        place: dict[int, int] = {}
+        at: list[int] = []
+        times: list[int] = []
+        for at_ms, item_id in reversed(entries):
+            slot = items.slot(item_id)
+            if slot is not None:
+                at.append(place.setdefault(slot, len(place)))
+                times.append(at_ms)
+        self.slots = np.fromiter(place, np.int32, len(place))
+        self._order = np.argsort(self.slots)
+        which = np.array(at, np.int64)
+        self.touches = np.bincount(which, minlength=len(place)).astype(np.float64)
+        self.touched_ms = np.zeros(len(place), np.int64)
+        self.bought_ms = np.zeros(len(place), np.int64)
+        np.maximum.at(self.touched_ms, which, np.array(times, np.int64))
+        for o in owned:
+            slot = items.slot(o.item_id)
+            if slot is not None:
+                self.bought_ms[place[slot]] = o.at_ms
+        self.transition = _transitions(which, times, len(place), self._ages(place, session, items), policy)
+
+    def _ages(self, place: dict[int, int], session: list[str], items: ItemTable) -> FloatArray:
+        weights = np.zeros(len(place))
+        for age, item_id in enumerate(session[:SESSION_ROWS]):
+            slot = items.slot(item_id)
+            if slot in place:
+                weights[place[slot]] = RECENCY**age
+        return weights.astype(np.float32)
+
+    def column(self, slots: IntArray, values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[Any]:
+        """Values of some slots, 0 where the shopper never touched them."""
+        result = np.zeros(len(slots), values.dtype)
+        if len(self.slots):
+            found = np.searchsorted(self.slots, slots, sorter=self._order)
+            place = self._order[np.minimum(found, len(self.slots) - 1)]
+            known = self.slots[place] == slots
+            result[known] = values[place[known]]
+        return result
+
+
+def _transitions(
+    which: NDArray[np.int64], times: list[int], items: int, weights: FloatArray, policy: Policy
+) -> NDArray[np.float64]:
+    """How often each of a shopper's items came near the session's, within a session of the past.
+
+    Entries are newest first; pairs count as in `stream.core.signals.increments`, those before the
+    session's item `BACKWARD` as much.
+    """
+    if not items or not weights.any():
+        return np.zeros(items)
+    pauses = -np.diff(times) > policy.session_gap_minutes * MINUTE_MS
+    position = np.arange(len(times)) + REACH * np.concatenate([[0], np.cumsum(pauses)])
+    line = np.zeros(position[-1] + 1)
+    line[position] = weights[which]
+    near = np.convolve(line, _kernel, mode="full")[REACH:-REACH]
+    return np.bincount(which, near[position], minlength=items).astype(np.float64)
+
+
+_decay = GAP_DECAY ** np.arange(REACH)
+_kernel = np.concatenate([_decay[::-1], [0.0], BACKWARD * _decay])
+"""Around an entry: what came after it lies before it in an order that is newest first."""
+
+
+def _split(state: UserState, policy: Policy) -> tuple[list[str], list[str]]:
+    """The distinct items of the session and of the time before it, each newest first."""
+    current = session_of(state, policy)
+    session = dict.fromkeys(i.item_id for i in reversed(current) if i.kind != REMOVE_FROM_CART)
+    earlier = state.interactions[: len(state.interactions) - len(current)]
+    before = dict.fromkeys(i.item_id for i in reversed(earlier))
+    return list(session), [item_id for item_id in before if item_id not in session]
+
+
+def _forbidden(context: Context, policy: Policy) -> set[str]:
+    since = context.at_ms - policy.exclude_bought_days * DAY_MS
+    bought = {o.item_id for o in context.state.owned if o.at_ms > since}
+    return bought | cart_of(context.state) | context.in_view
+
+
+def _in_category(context: Context, session: list[str]) -> IntArray:
+    """What trends in the category of the newest item that has one."""
+    for item_id in session:
+        slot = context.items.slot(item_id)
+        if slot is not None and context.items.category[slot]:
+            hits = context.trending_by_category.get(int(context.items.category[slot]), NO_HITS)
+            return hits.slots[:TRENDING_IN_CATEGORY]
+    return NO_HITS.slots
+
+
+def _mean_vector(item_ids: list[str], recency: float, items: ItemTable) -> FloatArray | None:
+    slots = np.array([-1 if (slot := items.slot(i)) is None else slot for i in item_ids], np.int64)
+    weights = recency ** np.arange(len(slots))
+    known = np.flatnonzero(slots >= 0)
+    known = known[items.has_vector[slots[known]]]
+    if not len(known):
+        return None
+    mean = weights[known].astype(np.float32) @ items.vectors[slots[known]]
+    length = float(np.linalg.norm(mean))
+    return (mean / length).astype(np.float32) if length > 0 else None
+
+
+def _cosines(context: Context, session: list[str], slots: IntArray) -> FloatArray:
+    """Cosines [len(session) + 3, N]: by session item, then with the session, taste and query vectors."""
+    items = context.items
+    sides = np.zeros((len(session) + 3, DIMENSIONS), np.float32)
+    for side, item_id in enumerate(session):
+        slot = items.slot(item_id)
+        if slot is not None:
+            sides[side] = items.vectors[slot]
+    whole = (context.session_vector, context.taste_vector, context.query_vector)
+    for side, vector in enumerate(whole, start=len(session)):
+        if vector is not None:
+            sides[side] = vector
+    cosines: FloatArray = sides @ items.vectors[slots].T
+    return cosines
+
+
+def _bm25(context: Context, slots: IntArray) -> FloatArray:
+    """BM25 divided by the best, 0 where the search's words do not occur."""
+    result = np.zeros(len(slots), np.float32)
+    if len(context.lexical.slots) and len(slots):
+        order = np.argsort(slots)
+        place = order[np.minimum(np.searchsorted(slots, context.lexical.slots, sorter=order), len(slots) - 1)]
+        known = slots[place] == context.lexical.slots
+        result[place[known]] = context.lexical.scores[known] / max(float(context.lexical.scores.max()), 1e-9)
+    return result
+
+
+def _hits(slots: IntArray, scores: FloatArray) -> Hits:
+    return Hits(slots, scores[slots])
+
+
+def _slots(item_ids: Iterable[str], items: ItemTable) -> IntArray:
+    """The slots of those items that are known."""
+    return np.array([slot for i in item_ids if (slot := items.slot(i)) is not None], np.int32)

@@ -60,7 +60,7 @@ NO_HITS = Hits(np.zeros(0, np.int32), np.zeros(0, np.float32))
 NO_ROW = RowView(NO_HITS.slots, NO_HITS.scores, NO_HITS.scores, NEGLIGIBLE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Context:
     """All that a list is made from. `at_ms` is the trigger's event time, the only clock there is here.
 
@@ -77,7 +77,7 @@ class Context:
     in_view: frozenset[str] = frozenset()
     trending: Hits = NO_HITS
     trending_by_category: Mapping[int, Hits] = field(default_factory=dict)
-    new_items: IntArray = NO_HITS.slots
+    new_items: IntArray = field(default_factory=lambda: NO_HITS.slots)
     session_vector: FloatArray | None = None
     taste_vector: FloatArray | None = None
     near_session: Hits = NO_HITS

@@ -77,18 +77,25 @@ class SignalStore(Protocol):
     async def load(self, item_ids: Sequence[str]) -> dict[str, VersionedSignals]:
         """Read signals in one round trip; items without any are left out."""
 
-    async def save(
-        self, rows: Sequence[VersionedSignals], categories: Mapping[str, str]
-    ) -> list[bool]:
-        """Compare and set on the version, and set the items' places in the trends.
+    async def save(self, rows: Mapping[str, VersionedSignals]) -> dict[str, bool]:
+        """Compare and set on the version.
 
         Args:
-            rows: new signals with the version that must be stored now.
-            categories: category by item id, for the trend of a category.
+            rows: new signals by item id, each with the version that must be stored now.
+
+        Returns:
+            By item id, whether it was saved.
         """
 
-    async def trends(self, categories: Sequence[str], limit: int) -> dict[str, list[tuple[str, float]]]:
-        """The strongest (item id, trend score) of each category, best first; "" is the whole shop."""
+    async def popularity(self, since: int) -> tuple[dict[str, FloatArray], int]:
+        """Follow how popular items are.
+
+        Args:
+            since: 0, or the mark that the call before returned.
+
+        Returns:
+            What changed since: popularity [half-lives], log2, by item id; and the next mark.
+        """
 
 
 class Encoder(Protocol):

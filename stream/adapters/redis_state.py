@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -47,7 +48,8 @@ class RedisStateStore:
         if not user_ids:
             return {}
         try:
-            values = await self._client.mget([self._prefix + user_id for user_id in user_ids])
+            keys = [self._prefix + user_id for user_id in user_ids]
+            values = cast(list[bytes | None], await self._client.mget(keys))
         except RedisError as error:
             raise StateUnavailable(f"Redis did not read {len(user_ids)} states: {error}") from error
         return {

@@ -19,7 +19,7 @@ class _Record(msgspec.Struct, array_like=True, frozen=True):
     item: Item
     vector: bytes
     encoder_version: str
-    source: tuple[str, int, int, int]
+    source: Source
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -29,9 +29,7 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_Record)
 def encode(made: ItemVector) -> bytes:
     """Write a record; a missing vector is an empty byte string."""
     vector = b"" if made.vector is None else made.vector.astype(np.float16).tobytes()
-    return bytes([VERSION]) + _encoder.encode(
-        _Record(made.item, vector, made.encoder_version, tuple(made.source))
-    )
+    return bytes([VERSION]) + _encoder.encode(_Record(made.item, vector, made.encoder_version, made.source))
 
 
 def decode(data: bytes) -> ItemVector:
@@ -51,4 +49,4 @@ def decode(data: bytes) -> ItemVector:
         if len(record.vector) != 2 * DIMENSIONS:
             raise InvalidMessage("damaged", f"item vector: {len(record.vector)} bytes of numbers")
         vector = np.frombuffer(record.vector, np.float16).astype(np.float32)
-    return ItemVector(record.item, vector, record.encoder_version, Source(*record.source))
+    return ItemVector(record.item, vector, record.encoder_version, record.source)

@@ -1,0 +1,77 @@
+"""Follow a compacted topic whole, from its beginning, outside of any consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+log = logging.getLogger(__name__)
+
+Changes = Sequence[tuple[bytes | None, bytes | None]]
+RETRY_S = 1.0
+MAX_RECORDS = 200
+
+
+class TopicFollower:
+    """Give every message of a topic to `apply`, in order of each partition, for ever.
+
+    Args:
+        bootstrap: the broker, host:port.
+        topic: what to follow.
+        apply: takes (key, value) pairs in order; must not raise.
+
+    `caught_up` is set once all that lay in the topic when following began has been applied. After an
+    outage of the broker following goes on where it was.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, apply: Callable[[Changes], None]) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._apply = apply
+        self._positions: dict[TopicPartition, int] = {}
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled; a broker that is away is waited for."""
+        while True:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=500,
+            )
+            try:
+                await consumer.start()
+                await self._follow(consumer)
+            except (KafkaError, OSError) as error:
+                log.warning("following %s is interrupted: %r", self._topic, error)
+                await asyncio.sleep(RETRY_S)
+            finally:
+                await consumer.stop()
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        numbers = consumer.partitions_for_topic(self._topic) or set()
+        partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        if not partitions:
+            raise KafkaError(f"topic {self._topic} does not exist: `streamrec topics create` makes it")
+        consumer.assign(partitions)
+        for partition in partitions:
+            if partition in self._positions:
+                consumer.seek(partition, self._positions[partition])
+            else:
+                await consumer.seek_to_beginning(partition)
+        ends = await consumer.end_offsets(partitions)
+        while True:
+            if not self.caught_up.is_set():
+                at = [await consumer.position(partition) >= ends[partition] for partition in partitions]
+                if all(at):
+                    self.caught_up.set()
+            batches = await consumer.getmany(timeout_ms=200, max_records=MAX_RECORDS)
+            for partition, messages in batches.items():
+                self._apply([(message.key, message.value) for message in messages])
+                self._positions[partition] = messages[-1].offset + 1
+            await asyncio.sleep(0)

@@ -1,0 +1,112 @@
+"""What is learnt about items, in Redis: a row an item, and the popularity of all items to follow.
+
+Keys, after the prefix: `i:ITEM` a row, `p` the popularity of every item, `c` when each of them last
+changed. The last two are set from a row and never added to, so writing them twice does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from stream.adapters.redis_client import COMPARE_AND_SET, EXPECT_NONE, STORED, version_bytes
+from stream.core import signals
+from stream.core.items import FloatArray
+from stream.errors import StateUnavailable
+from stream.ports import VersionedSignals
+
+log = logging.getLogger(__name__)
+
+FORMAT = b"\x01"
+OVERLAP_MS = 5_000
+"""Changes this much older are read again, since the clocks of workers differ."""
+MAX_CHANGES = 20_000
+
+
+class RedisSignalStore:
+    """`SignalStore` on Redis.
+
+    Args:
+        client: a client that does not decode responses.
+        key_prefix: begins every key, so that several shops can share a server.
+    """
+
+    def __init__(self, client: Redis, key_prefix: str = "sr:") -> None:
+        self._client = client
+        self._prefix = key_prefix
+        self._compare_and_set = client.register_script(COMPARE_AND_SET)
+
+    async def load(self, item_ids: Sequence[str]) -> dict[str, VersionedSignals]:
+        """Read rows in one MGET; items without one are left out, a damaged row begins anew."""
+        if not item_ids:
+            return {}
+        try:
+            keys = [f"{self._prefix}i:{item_id}" for item_id in item_ids]
+            values = cast(list[bytes | None], await self._client.mget(keys))
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not read {len(item_ids)} signals: {error}") from error
+        found = {}
+        for item_id, data in zip(item_ids, values, strict=True):
+            if data:
+                version = int.from_bytes(data[1:9], "big")
+                try:
+                    found[item_id] = VersionedSignals(signals.decode(data[9:]), version)
+                except signals.UnreadableSignals as error:
+                    log.warning("the signals of an item are given up: %s", error)
+                    found[item_id] = VersionedSignals(signals.EMPTY, version)
+        return found
+
+    async def save(self, rows: Mapping[str, VersionedSignals]) -> dict[str, bool]:
+        """Compare and set in one pipeline; a second one tells of the popularity of what was saved."""
+        if not rows:
+            return {}
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for item_id, (row, version) in rows.items():
+                    await self._compare_and_set(
+                        keys=[f"{self._prefix}i:{item_id}"],
+                        args=[
+                            version_bytes(version) if version else EXPECT_NONE,
+                            FORMAT + version_bytes(version + 1) + signals.encode(row),
+                            0,
+                        ],
+                        client=pipeline,
+                    )
+                answers = await pipeline.execute()
+            saved = {item_id: answer == STORED for item_id, answer in zip(rows, answers, strict=True)}
+            packed = {
+                item_id: signals.pack_popularity(row) for item_id, (row, _) in rows.items() if saved[item_id]
+            }
+            if packed:
+                now_ms = time.time_ns() // 1_000_000
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    pipeline.hset(f"{self._prefix}p", mapping=packed)  # type: ignore[arg-type]
+                    pipeline.zadd(f"{self._prefix}c", dict.fromkeys(packed, now_ms))
+                    await pipeline.execute()
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not save {len(rows)} signals: {error}") from error
+        return saved
+
+    async def popularity(self, since: int) -> tuple[dict[str, FloatArray], int]:
+        """Read the popularity of the items that changed since an earlier call; at most 20,000 of them."""
+        try:
+            answer = await self._client.zrangebyscore(
+                f"{self._prefix}c", since - OVERLAP_MS, "+inf", start=0, num=MAX_CHANGES, withscores=True
+            )
+            changed = cast(list[tuple[bytes, float]], answer)
+            if not changed:
+                return {}, since
+            names = [item_id for item_id, _ in changed]
+            values = cast(list[bytes | None], await self._client.hmget(f"{self._prefix}p", names))
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not read popularity: {error}") from error
+        return {
+            item_id.decode(): signals.unpack_popularity(data)
+            for item_id, data in zip(names, values, strict=True)
+            if data
+        }, max(since, int(changed[-1][1]))

@@ -1,0 +1,148 @@
+"""Faust: the app, and agents that take whole batches and acknowledge them only when they are done.
+
+An agent hands what arrives to one task that takes all that is waiting, up to a bound: at little load a
+message is worked on at once, at much load batches grow by themselves. A batch is tried until it succeeds
+(a part that is away means back pressure, not loss); a message that fails for a reason of its own is found
+by halving the batch and set aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import faust
+from faust.types import EventT, StreamT
+
+from stream.config import Config
+from stream.core.events import Source
+from stream.errors import Unavailable
+from stream.ports import DeadLetter, Publisher, RawMessage
+from stream.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+T = TypeVar("T")
+Handler = Callable[[Sequence[RawMessage]], Awaitable[None]]
+
+
+def build_app(config: Config, group: str) -> faust.App:
+    """Make a Faust app for a consumer group; to be called in the running event loop.
+
+    It declares no topics, keeps no tables and starts no web server.
+    """
+    session_timeout_s = float(config.kafka.session_timeout_s)
+    return faust.App(
+        group,
+        broker=[f"kafka://{address.strip()}" for address in config.kafka.bootstrap.split(",")],
+        key_serializer="raw",
+        value_serializer="raw",
+        autodiscover=False,
+        broker_session_timeout=session_timeout_s,
+        broker_heartbeat_interval=session_timeout_s / 5,
+        broker_request_timeout=max(40.0, session_timeout_s),
+        broker_commit_interval=1.0,
+        broker_max_poll_records=500,
+        consumer_auto_offset_reset="earliest",
+        producer_acks=-1,
+        stream_buffer_maxsize=256,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+
+
+class BatchAgent:
+    """Batches of a few topics for one handler.
+
+    Args:
+        name: for metrics and logs.
+        handle: takes a batch; raises `Unavailable` where the same batch should be given again.
+        publisher: where a message that makes the handler fail is set aside.
+        batch_max: most messages in a batch.
+    """
+
+    def __init__(
+        self, name: str, handle: Handler, publisher: Publisher, telemetry: Telemetry, batch_max: int
+    ) -> None:
+        self.name = name
+        self.waiting_for = ""
+        self._handle = handle
+        self._publisher = publisher
+        self._telemetry = telemetry
+        self._batch_max = batch_max
+
+    def attach(self, app: faust.App, *topics: str) -> None:
+        """Subscribe to topics; one agent on several sees them in one order."""
+        app.agent(app.topic(*topics), name=self.name, concurrency=1)(self._consume)
+
+    async def _consume(self, stream: StreamT[bytes]) -> None:
+        stream.enable_acks = False
+        queue: asyncio.Queue[EventT[bytes]] = asyncio.Queue(maxsize=2 * self._batch_max)
+        worker = asyncio.ensure_future(self._work(stream, queue))
+        try:
+            async for event in stream.events():
+                await queue.put(event)
+        finally:
+            worker.cancel()
+
+    async def _work(self, stream: StreamT[bytes], queue: asyncio.Queue[EventT[bytes]]) -> None:
+        while True:
+            batch = [await queue.get()]
+            while len(batch) < self._batch_max and not queue.empty():
+                batch.append(queue.get_nowait())
+            self._telemetry.batch_size.labels(self.name).observe(len(batch))
+            await self._finish([_raw(event) for event in batch])
+            for event in batch:
+                await stream.ack(event)
+            self._telemetry.last_progress.set_to_current_time()
+
+    async def _finish(self, messages: Sequence[RawMessage]) -> None:
+        """Return once every message is handled or set aside."""
+        try:
+            await self._retried(self._handle, messages)
+        except Exception:
+            if len(messages) > 1:
+                middle = len(messages) // 2
+                await self._finish(messages[:middle])
+                await self._finish(messages[middle:])
+                return
+            source = messages[0].source
+            log.exception("%s: a message of %s makes the handler fail, it is set aside", self.name, source)
+            self._telemetry.dead_letters.labels(source.topic, "internal_error").inc()
+            letter = DeadLetter(messages[0], "internal_error", "the handler failed; see the worker's log")
+            await self._retried(self._publisher.publish_dead_letters, [letter])
+
+    async def _retried(self, call: Callable[[Sequence[T]], Awaitable[None]], given: Sequence[T]) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await call(given)
+            except Unavailable as error:
+                if not self.waiting_for:
+                    log.warning("%s: waiting, nothing is acknowledged: %s", self.name, error)
+                self.waiting_for = str(error)
+                self._telemetry.retries.labels(self.name, type(error).__name__).inc()
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                if self.waiting_for:
+                    log.info("%s: going on", self.name)
+                self.waiting_for = ""
+                return
+
+
+def _raw(event: EventT[bytes]) -> RawMessage:
+    message = event.message
+    return RawMessage(
+        Source(message.topic, message.partition, message.offset, round(message.timestamp * 1000)),
+        message.key,
+        message.value,
+    )

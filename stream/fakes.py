@@ -1,0 +1,222 @@
+"""In-memory ports for tests, shipped so that others can test against them too.
+
+Each keeps the promises of its protocol in `stream/ports.py` (`tests/contract/` holds it to them) and can be
+told to fail: set `failure` to an exception and every call raises it until it is None again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stream.core import codec, signals
+from stream.core.events import RecommendationList
+from stream.core.items import DIMENSIONS, FloatArray, IntArray
+from stream.core.signals import Increment
+from stream.core.state import UserState, empty
+from stream.ports import DeadLetter, ItemVector, VersionedSignals
+
+
+class _Failing:
+    failure: Exception | None = None
+
+    def _answer(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class MemoryStateStore(_Failing):
+    """`StateStore` in a dict of encoded states."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+
+    async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """Read states."""
+        self._answer()
+        return {
+            user_id: codec.decode(user_id, self.stored[user_id]) if user_id in self.stored else empty(user_id)
+            for user_id in user_ids
+        }
+
+    async def save(self, states: Sequence[tuple[UserState, int]]) -> list[bool]:
+        """Compare and set."""
+        self._answer()
+        saved = []
+        for state, expected in states:
+            data = codec.encode(state)
+            stored = self.stored.get(state.user_id)
+            sequence = int.from_bytes(stored[1:9], "big") if stored else 0
+            done = sequence == expected or stored == data
+            if done:
+                self.stored[state.user_id] = data
+            saved.append(done)
+        return saved
+
+    async def erase(self, user_id: str) -> bool:
+        """Remove a state."""
+        self._answer()
+        return self.stored.pop(user_id, None) is not None
+
+
+class MemorySignalStore(_Failing):
+    """`SignalStore` in a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, VersionedSignals] = {}
+        self._changed: dict[str, int] = {}
+        self._mark = 0
+
+    async def load(self, item_ids: Sequence[str]) -> dict[str, VersionedSignals]:
+        """Read rows."""
+        self._answer()
+        return {item_id: self.rows[item_id] for item_id in item_ids if item_id in self.rows}
+
+    async def save(self, rows: Mapping[str, VersionedSignals]) -> dict[str, bool]:
+        """Compare and set."""
+        self._answer()
+        saved = {}
+        for item_id, (row, version) in rows.items():
+            stored = self.rows.get(item_id)
+            saved[item_id] = (stored.version if stored else 0) == version
+            if saved[item_id]:
+                self._mark += 1
+                self.rows[item_id] = VersionedSignals(row, version + 1)
+                self._changed[item_id] = self._mark
+        return saved
+
+    async def popularity(self, since: int) -> tuple[dict[str, FloatArray], int]:
+        """Give what changed after the mark."""
+        self._answer()
+        changed = {
+            item_id: signals.unpack_popularity(signals.pack_popularity(self.rows[item_id].signals))
+            for item_id, mark in self._changed.items()
+            if mark > since
+        }
+        return changed, self._mark
+
+
+class HashEncoder(_Failing):
+    """`Encoder` that adds up a random direction for each word, so that shared words are near."""
+
+    def __init__(self, version: str = "1") -> None:
+        self.version = version
+        self.calls: list[list[str]] = []
+
+    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+        """Encode texts."""
+        self._answer()
+        self.calls.append(list(texts))
+        vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split() or [""]:
+                seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+                vectors[row] += np.random.default_rng(seed).standard_normal(DIMENSIONS, np.float32)
+            vectors[row] /= np.linalg.norm(vectors[row])
+        return vectors, self.version
+
+
+class FirstFeatureReranker(_Failing):
+    """`Reranker` that scores a candidate by its first feature."""
+
+    def __init__(self, version: str = "1") -> None:
+        self.version = version
+        self.calls = 0
+
+    async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
+        """Score a list."""
+        self._answer()
+        self.calls += 1
+        await asyncio.sleep(0)
+        return np.nan_to_num(features[:, 0].astype(np.float32)), self.version
+
+
+class MemoryPublisher(_Failing):
+    """`Publisher` that keeps what it was given, in order."""
+
+    def __init__(self) -> None:
+        self.lists: list[RecommendationList] = []
+        self.signals: list[tuple[str, Increment]] = []
+        self.vectors: list[tuple[str, ItemVector | None]] = []
+        self.dead_letters: list[DeadLetter] = []
+
+    async def publish_lists(self, lists: Sequence[RecommendationList]) -> None:
+        """Keep lists."""
+        self._answer()
+        self.lists.extend(lists)
+
+    async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
+        """Keep increments."""
+        self._answer()
+        self.signals.extend((item_id, one) for item_id, several in increments.items() for one in several)
+
+    async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
+        """Keep encoded items and removals."""
+        self._answer()
+        self.vectors.extend((made.item.item_id, made) for made in vectors)
+        self.vectors.extend((item_id, None) for item_id in removed)
+
+    async def publish_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters."""
+        self._answer()
+        self.dead_letters.extend(letters)
+
+
+class ExactIndex:
+    """`NearestIndex` that compares with every vector."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[int, FloatArray] = {}
+
+    def put(self, slot: int, vector: FloatArray) -> None:
+        """Add or replace a vector."""
+        self._vectors[slot] = np.array(vector, np.float32)
+
+    def remove(self, slot: int) -> None:
+        """Forget a slot."""
+        self._vectors.pop(slot, None)
+
+    def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
+        """Compare with all."""
+        slots = np.array(sorted(self._vectors), np.int32)
+        if not len(slots):
+            return [(slots, np.zeros(0, np.float32)) for _ in vectors]
+        cosines = np.atleast_2d(vectors) @ np.stack([self._vectors[int(slot)] for slot in slots]).T
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :limit]
+        return [
+            (slots[order], row[order].astype(np.float32)) for order, row in zip(best, cosines, strict=True)
+        ]
+
+
+class WordIndex:
+    """`TextIndex` that counts shared words; what is added counts after `commit`."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, frozenset[str] | None] = {}
+        self._words: dict[str, frozenset[str]] = {}
+
+    def add(self, item_id: str, title: str, description: str, brand: str, category: str) -> None:
+        """Add or replace an item's words."""
+        self._pending[item_id] = frozenset(f"{title} {description} {brand} {category}".lower().split())
+
+    def remove(self, item_id: str) -> None:
+        """Forget an item."""
+        self._pending[item_id] = None
+
+    def commit(self) -> None:
+        """Make changes count."""
+        for item_id, words in self._pending.items():
+            if words is None:
+                self._words.pop(item_id, None)
+            else:
+                self._words[item_id] = words
+        self._pending.clear()
+
+    def search(self, query: str, limit: int) -> list[tuple[str, float]]:
+        """Rank by shared words."""
+        asked = set(query.lower().split())
+        found = [(item_id, float(len(asked & words))) for item_id, words in self._words.items()]
+        return sorted((hit for hit in found if hit[1]), key=lambda hit: (-hit[1], hit[0]))[:limit]

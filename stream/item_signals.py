@@ -1,0 +1,60 @@
+"""What is learnt about items: increments in, rows in the store, each increment counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream.core.signals import (
+    EMPTY,
+    Increment,
+    UnreadableSignals,
+    decode_increments,
+    fold,
+)
+from stream.errors import StateUnavailable
+from stream.ports import DeadLetter, Publisher, RawMessage, SignalStore, VersionedSignals
+from stream.telemetry import Telemetry
+
+CONFLICT_ROUNDS = 5
+
+
+class SignalFolder:
+    """Fold messages of `item-signals` into the store."""
+
+    def __init__(self, store: SignalStore, publisher: Publisher, telemetry: Telemetry) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._telemetry = telemetry
+
+    async def handle(self, messages: Sequence[RawMessage]) -> None:
+        """Fold a batch.
+
+        Raises:
+            Unavailable: nothing may be acknowledged; give the same batch again, it does no harm.
+        """
+        letters: list[DeadLetter] = []
+        new: dict[str, list[Increment]] = {}
+        for message in messages:
+            try:
+                if message.value is None or not message.key:
+                    raise UnreadableSignals("an increment needs a key and a value")
+                new.setdefault(message.key.decode(), []).extend(decode_increments(message.value))
+            except (UnreadableSignals, UnicodeDecodeError) as error:
+                letters.append(DeadLetter(message, "invalid_increment", str(error)))
+                self._telemetry.dead_letters.labels(message.source.topic, "invalid_increment").inc()
+        waiting = set(new)
+        for _ in range(CONFLICT_ROUNDS):
+            if not waiting:
+                break
+            stored = await self._store.load(sorted(waiting))
+            rows = {}
+            for item_id in waiting:
+                before, version = stored.get(item_id, VersionedSignals(EMPTY, 0))
+                after = fold(before, new[item_id])
+                if after is not before:
+                    rows[item_id] = VersionedSignals(after, version)
+            saved = await self._store.save(rows)
+            waiting = {item_id for item_id, done in saved.items() if not done}
+        if waiting:
+            raise StateUnavailable(f"{len(waiting)} rows were changed by others {CONFLICT_ROUNDS} times")
+        await self._publisher.publish_dead_letters(letters)

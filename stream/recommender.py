@@ -1,0 +1,362 @@
+"""The use case: one batch of shoppers' events in, every affected shopper's list out. Ports only.
+
+The order is what makes a crash harmless. The increments about items are acknowledged before the states
+they were computed from are saved, so that a replay computes the same ones; a list is published after its
+sequence was reserved by saving the state, so that one sequence never names two lists; and the batch may be
+acknowledged only when `handle` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+
+from stream.catalog import CatalogView
+from stream.core import candidates, ranking, state
+from stream.core.candidates import NO_HITS, Candidates, Context, Hits
+from stream.core.events import (
+    ClickEvent,
+    Event,
+    RecommendationList,
+    RecommendedItem,
+    Trigger,
+    decode_click,
+    decode_search,
+)
+from stream.core.explain import explain
+from stream.core.items import FloatArray
+from stream.core.policy import HOUR_MS, Policy
+from stream.core.signals import Increment, RowView, increments
+from stream.core.state import Search, UserState
+from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
+from stream.learnt import LearntItems
+from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
+from stream.telemetry import Telemetry
+
+SCHEMA_VERSION = 1
+PLACEMENT = "home"
+CONFLICT_ROUNDS = 5
+QUERIES_KEPT = 10_000
+NEAREST = 100
+LEXICAL = 100
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long a model may take before lists go on without it, in seconds."""
+
+    encode_s: float = 0.05
+    rerank_s: float = 0.05
+
+
+@dataclass(frozen=True)
+class _Shopper:
+    """One shopper's part of a batch: the state before it, after it, and the event the list answers."""
+
+    before: UserState
+    after: UserState
+    trigger: Event
+    at_ms: int
+
+
+class Recommender:
+    """Fold events and make lists.
+
+    Args:
+        searches_topic: messages of this topic are searches, all others are clicks.
+        now_ms: the wall clock in epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        states: StateStore,
+        encoder: Encoder,
+        reranker: Reranker,
+        publisher: Publisher,
+        catalog: CatalogView,
+        learnt: LearntItems,
+        policy: Policy,
+        deadlines: Deadlines,
+        searches_topic: str,
+        now_ms: Callable[[], int],
+        telemetry: Telemetry,
+    ) -> None:
+        self._states = states
+        self._reranker = reranker
+        self._publisher = publisher
+        self._catalog = catalog
+        self._learnt = learnt
+        self._policy = policy
+        self._deadlines = deadlines
+        self._searches_topic = searches_topic
+        self._now_ms = now_ms
+        self._telemetry = telemetry
+        self._queries = QueryVectors(encoder, deadlines.encode_s, telemetry)
+
+    async def handle(self, messages: Sequence[RawMessage]) -> None:
+        """Take one batch, in the order of its partitions.
+
+        Raises:
+            Unavailable: nothing may be acknowledged; give the same batch again.
+        """
+        with self._telemetry.timed("decode"):
+            events, letters = self._decode(messages)
+        waiting = events
+        for _ in range(CONFLICT_ROUNDS):
+            if not waiting:
+                break
+            waiting = await self._round(waiting)
+        if waiting:
+            raise StateUnavailable(
+                f"{len(waiting)} states were changed by another worker {CONFLICT_ROUNDS} times in a row"
+            )
+        await self._publisher.publish_dead_letters(letters)
+        for letter in letters:
+            self._telemetry.dead_letters.labels(letter.message.source.topic, letter.code).inc()
+        for shopper_events in events.values():
+            for event in shopper_events:
+                self._telemetry.events.labels(event.source.topic).inc()
+
+    def _decode(self, messages: Sequence[RawMessage]) -> tuple[dict[str, list[Event]], list[DeadLetter]]:
+        events: dict[str, list[Event]] = {}
+        letters: list[DeadLetter] = []
+        for message in messages:
+            is_search = message.source.topic == self._searches_topic
+            try:
+                event = (decode_search if is_search else decode_click)(*message)
+            except InvalidMessage as error:
+                letters.append(DeadLetter(message, error.code, error.message))
+            else:
+                events.setdefault(event.user_id, []).append(event)
+        return events, letters
+
+    async def _round(self, events: dict[str, list[Event]]) -> dict[str, list[Event]]:
+        """Make and publish lists; return the events of shoppers whom another worker changed meanwhile."""
+        with self._telemetry.timed("load"):
+            states = await self._states.load(list(events))
+        shoppers, learnt_now = self._fold(states, events)
+        signals_sent = asyncio.ensure_future(self._publisher.publish_signals(learnt_now))
+        try:
+            lists = await self._lists(shoppers)
+        except BaseException:
+            signals_sent.cancel()
+            raise
+        await signals_sent
+        with self._telemetry.timed("save"):
+            saved = await self._states.save(
+                [
+                    (shopper.after._replace(sequence=made.sequence), shopper.before.sequence)
+                    for shopper, made in zip(shoppers, lists, strict=True)
+                ]
+            )
+        kept = [(shopper, made) for shopper, made, done in zip(shoppers, lists, saved, strict=True) if done]
+        self._telemetry.conflicts.inc(len(shoppers) - len(kept))
+        with self._telemetry.timed("publish"):
+            await self._publisher.publish_lists([made for _, made in kept])
+        self._count(kept)
+        return {
+            shopper.before.user_id: events[shopper.before.user_id]
+            for shopper, done in zip(shoppers, saved, strict=True)
+            if not done
+        }
+
+    def _fold(
+        self, states: dict[str, UserState], events: dict[str, list[Event]]
+    ) -> tuple[list[_Shopper], dict[str, list[Increment]]]:
+        shoppers: list[_Shopper] = []
+        learnt_now: dict[str, list[Increment]] = {}
+        for user_id, shopper_events in events.items():
+            before = after = states[user_id]
+            for event in shopper_events:
+                folded = state.apply(after, event, self._policy)
+                for item_id, increment in increments(after, folded, event, self._policy).items():
+                    learnt_now.setdefault(item_id, []).append(increment)
+                after = folded
+            trigger = max(shopper_events, key=lambda event: (event.source.timestamp_ms, event.at_ms))
+            newest_ms = [entries[-1].at_ms for entries in (after.interactions, after.searches) if entries]
+            shoppers.append(_Shopper(before, after, trigger, max([trigger.at_ms, *newest_ms])))
+        return shoppers, learnt_now
+
+    async def _lists(self, shoppers: Sequence[_Shopper]) -> list[RecommendationList]:
+        searches = [candidates.query_of(shopper.after, shopper.at_ms, self._policy) for shopper in shoppers]
+        needed = dict.fromkeys(
+            item_id for shopper in shoppers for item_id in candidates.rows_needed(shopper.after, self._policy)
+        )
+        with self._telemetry.timed("encode"):
+            vectors, rows = await asyncio.gather(
+                self._queries.get({search.query for search in searches if search}),
+                self._learnt.rows(needed),
+            )
+        drafts = []
+        with self._telemetry.timed("retrieve"):
+            for shopper, search in zip(shoppers, searches, strict=True):
+                context = self._context(shopper, search, vectors, rows)
+                found = candidates.gather(context, self._policy)
+                scores = asyncio.ensure_future(self._rerank(context, found))
+                drafts.append((shopper, context, found, scores))
+                await asyncio.sleep(0)  # lets the request leave before the next shopper's arithmetic
+        with self._telemetry.timed("rerank"):
+            await asyncio.wait([scores for *_, scores in drafts])
+        return [
+            self._list(shopper, context, found, scores.result()) for shopper, context, found, scores in drafts
+        ]
+
+    def _context(
+        self,
+        shopper: _Shopper,
+        search: Search | None,
+        vectors: Mapping[str, FloatArray],
+        rows: Mapping[str, RowView],
+    ) -> Context:
+        """Ask the local indexes what is near the shopper's vectors and what matches the words."""
+        items = self._catalog.items
+        session_vector = candidates.session_vector(shopper.after, items, self._policy)
+        taste_vector = candidates.taste_vector(shopper.after, items)
+        query_vector = vectors.get(search.query) if search else None
+        wanted = [vector for vector in (session_vector, taste_vector, query_vector) if vector is not None]
+        near = iter(self._catalog.nearest.search(np.stack(wanted), NEAREST)) if wanted else iter(())
+        lexical = NO_HITS
+        if search:
+            lexical = self._catalog.matching(search.query, LEXICAL)
+        in_view = {line.item_id for line in shopper.trigger.lines} if _is_click(shopper.trigger) else set()
+        if shopper.after.interactions:
+            in_view.add(shopper.after.interactions[-1].item_id)
+        return Context(
+            state=shopper.after,
+            at_ms=shopper.at_ms,
+            items=items,
+            rows=rows,
+            popularity=self._learnt.popularity,
+            in_view=frozenset(in_view),
+            trending=self._learnt.trending,
+            trending_by_category=self._learnt.trending_by_category,
+            new_items=self._catalog.new_items(self._now_ms()),
+            session_vector=session_vector,
+            taste_vector=taste_vector,
+            near_session=Hits(*next(near)) if session_vector is not None else NO_HITS,
+            near_taste=Hits(*next(near)) if taste_vector is not None else NO_HITS,
+            query=search,
+            query_vector=query_vector,
+            lexical=lexical,
+            near_query=Hits(*next(near)) if query_vector is not None else NO_HITS,
+        )
+
+    async def _rerank(self, context: Context, found: Candidates) -> tuple[FloatArray, str] | None:
+        """Scores and the version of the model; None where it gave nothing in time."""
+        if not len(found):
+            return np.zeros(0, np.float32), ""
+        try:
+            return await self._reranker.score(ranking.features(context, found), self._deadlines.rerank_s)
+        except ModelUnavailable as error:
+            self._telemetry.model_failures.labels(error.model, error.reason).inc()
+            return None
+
+    def _list(
+        self,
+        shopper: _Shopper,
+        context: Context,
+        found: Candidates,
+        reranked: tuple[FloatArray, str] | None,
+    ) -> RecommendationList:
+        degraded = []
+        versions = {}
+        if context.query is not None and context.query_vector is None:
+            degraded.append("encoder")
+        if self._catalog.encoder_version:
+            versions["encoder"] = self._catalog.encoder_version
+        if reranked is None:
+            degraded.append("reranker")
+            scores = ranking.blended(context, found)
+        else:
+            scores, version = reranked
+            if version:
+                versions["reranker"] = version
+        chosen = ranking.select(context, found, scores, self._policy)
+        if not chosen:
+            degraded.append("empty")
+        made = []
+        for rank, (position, score) in enumerate(chosen, start=1):
+            source, reason = explain(context, found, position)
+            item_id = context.items.at(int(found.slots[position])).item_id
+            made.append(RecommendedItem(item_id, rank, round(float(score), 6), source, reason))
+        now_ms = self._now_ms()
+        user_id = shopper.after.user_id
+        # Following the clock keeps sequences growing for a shopper who was erased or forgotten.
+        sequence = max(shopper.before.sequence + 1, now_ms)
+        trigger = shopper.trigger
+        return RecommendationList(
+            schema_version=SCHEMA_VERSION,
+            recommendation_id=_recommendation_id(user_id, sequence),
+            user_id=user_id,
+            placement=trigger.placement or PLACEMENT,
+            sequence=sequence,
+            generated_at=now_ms,
+            expires_at=now_ms + int(self._policy.list_valid_hours * HOUR_MS),
+            trigger=Trigger(
+                event_id=trigger.event_id,
+                topic=trigger.source.topic,
+                partition=trigger.source.partition,
+                offset=trigger.source.offset,
+                event_time=trigger.at_ms,
+            ),
+            model_versions=versions,
+            degraded=degraded,
+            items=made,
+        )
+
+    def _count(self, published: Sequence[tuple[_Shopper, RecommendationList]]) -> None:
+        now_ms = self._now_ms()
+        for shopper, made in published:
+            self._telemetry.lists.inc()
+            self._telemetry.freshness.observe(max(0, now_ms - shopper.trigger.source.timestamp_ms) / 1000)
+            for part in made.degraded:
+                self._telemetry.degraded.labels(part).inc()
+
+
+class QueryVectors:
+    """Vectors of queries, the last 10,000 remembered; one call of the encoder for those that are not."""
+
+    def __init__(self, encoder: Encoder, timeout_s: float, telemetry: Telemetry) -> None:
+        self._encoder = encoder
+        self._timeout_s = timeout_s
+        self._telemetry = telemetry
+        self._vectors: OrderedDict[str, FloatArray] = OrderedDict()
+        self._version = ""
+
+    async def get(self, queries: Collection[str]) -> dict[str, FloatArray]:
+        """Give the vectors [384] of queries; without those that the encoder did not make in time."""
+        new = [query for query in queries if query not in self._vectors]
+        if new:
+            try:
+                vectors, version = await self._encoder.encode(new, self._timeout_s)
+            except ModelUnavailable as error:
+                self._telemetry.model_failures.labels(error.model, error.reason).inc()
+            else:
+                if version != self._version:
+                    self._vectors.clear()
+                    self._version = version
+                self._vectors.update(zip(new, vectors, strict=True))
+        found = {}
+        for query in queries:
+            if query in self._vectors:
+                self._vectors.move_to_end(query)
+                found[query] = self._vectors[query]
+        while len(self._vectors) > QUERIES_KEPT:
+            self._vectors.popitem(last=False)
+        return found
+
+
+def _is_click(event: Event) -> TypeGuard[ClickEvent]:
+    return isinstance(event, ClickEvent)
+
+
+def _recommendation_id(user_id: str, sequence: int) -> str:
+    """An id that the same list always has and that does not show the shopper's."""
+    return hashlib.blake2b(f"{sequence}:{user_id}".encode(), digest_size=12).hexdigest()

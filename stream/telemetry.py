@@ -1,0 +1,143 @@
+"""What the worker tells of itself: Prometheus metrics, and `/live`, `/ready` and `/metrics` over HTTP.
+
+Stages of a batch, as labels of `streamrec_stage_seconds`: decode, load, encode, retrieve, rerank, save,
+publish. Freshness runs from the broker's append time of the triggering event to the broker's
+acknowledgement of the list.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_BUCKETS_S = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0),
+)
+
+
+class Telemetry:
+    """The metrics of one worker, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Counter("streamrec_events", "Valid events consumed", ["topic"], registry=self.registry)
+        self.lists = Counter("streamrec_lists", "Lists acknowledged by the broker", registry=self.registry)
+        self.dead_letters = Counter(
+            "streamrec_dead_letters", "Messages set aside", ["topic", "code"], registry=self.registry
+        )
+        self.degraded = Counter(
+            "streamrec_degraded_lists", "Lists made without a part", ["part"], registry=self.registry
+        )
+        self.model_failures = Counter(
+            "streamrec_model_failures",
+            "Calls of a model that gave nothing",
+            ["model", "reason"],
+            registry=self.registry,
+        )
+        self.conflicts = Counter(
+            "streamrec_state_conflicts", "Saves that another worker came before", registry=self.registry
+        )
+        self.retries = Counter(
+            "streamrec_retries",
+            "Batches tried again because a part was away",
+            ["agent", "error"],
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "streamrec_batch_messages",
+            "Messages in a batch",
+            ["agent"],
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )
+        self.stage = Histogram(
+            "streamrec_stage_seconds",
+            "Time of a batch by stage",
+            ["stage"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.freshness = Histogram(
+            "streamrec_freshness_seconds",
+            "Event appended to list acknowledged",
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.catalogue_items = Gauge("streamrec_catalogue_items", "Items followed", registry=self.registry)
+        self.catalogue_without_vector = Gauge(
+            "streamrec_catalogue_items_without_vector",
+            "Items the encoder has not seen yet",
+            registry=self.registry,
+        )
+        self.ready = Gauge("streamrec_ready", "1 while lists can be made", registry=self.registry)
+        self.last_progress = Gauge(
+            "streamrec_last_progress_timestamp_seconds",
+            "When a batch was last acknowledged",
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Observe how long a stage takes."""
+        began_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage.labels(stage).observe(time.perf_counter() - began_s)
+
+
+class StatusServer:
+    """`/live` (the process answers), `/ready` (lists can be made; else 503 and why), `/metrics`.
+
+    Args:
+        telemetry: what `/metrics` shows.
+        missing: what keeps the worker from making lists, as sentences; empty when ready.
+    """
+
+    def __init__(self, telemetry: Telemetry, missing: Callable[[], list[str]]) -> None:
+        self._telemetry = telemetry
+        self._missing = missing
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/live", self._live),
+                web.get("/ready", self._ready),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None)
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+
+    async def stop(self) -> None:
+        """Close the port."""
+        await self._runner.cleanup()
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        missing = self._missing()
+        self._telemetry.ready.set(not missing)
+        if missing:
+            return web.Response(status=503, text="".join(f"{reason}\n" for reason in missing))
+        return web.Response(text="ready\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        self._telemetry.ready.set(not self._missing())
+        return web.Response(
+            body=generate_latest(self._telemetry.registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )

@@ -1,0 +1,268 @@
+"""The worker: the one place where ports meet adapters, and the life of the process."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products; more threads only wait for each other
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+
+import faust
+from aiokafka.partitioner import murmur2
+
+from stream.adapters import redis_client, triton_models, vector_record
+from stream.adapters.kafka_follower import Changes, TopicFollower
+from stream.adapters.kafka_publisher import KafkaPublisher
+from stream.adapters.kafka_topics import describe_topics
+from stream.adapters.lexical_index import LexicalIndex
+from stream.adapters.redis_signals import RedisSignalStore
+from stream.adapters.redis_state import RedisStateStore
+from stream.adapters.usearch_index import UsearchIndex
+from stream.agents import BatchAgent, build_app
+from stream.catalog import CatalogView, CatalogWriter
+from stream.config import Config
+from stream.errors import InvalidMessage, Unavailable
+from stream.item_signals import SignalFolder
+from stream.learnt import LearntItems
+from stream.ports import ItemVector
+from stream.recommender import Deadlines, Recommender
+from stream.telemetry import StatusServer, Telemetry
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 1.0
+HEAL_S = 1.0
+RETRY_S = 1.0
+DRAIN_S = 8.0
+
+
+def run_worker(config: Config) -> int:
+    """Run a worker until SIGTERM or SIGINT; return the exit code.
+
+    0: drained and committed. 1: the drain took longer than 8 s, what was not committed will be delivered
+    again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again.
+    """
+    logging.basicConfig(
+        level=config.telemetry.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for name in ("aiokafka", "faust", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    code = asyncio.run(Worker(config).run())
+    logging.shutdown()
+    os._exit(code)  # a thread of a consumer that still waits for a dead broker must not hold the process
+
+
+class Worker:
+    """All parts of one worker process."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._telemetry = Telemetry()
+        self._starting = "starting"
+        self._agents: list[BatchAgent] = []
+        self._apps: list[faust.App] = []
+        self._joined = False
+
+    async def run(self) -> int:
+        """Start the parts, work until told to stop, then drain; return the exit code."""
+        config = self._config
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with AsyncExitStack() as parts:
+            status = StatusServer(self._telemetry, self._missing)
+            try:
+                await status.start(config.telemetry.host, config.telemetry.port)
+            except OSError as error:
+                log.error(
+                    "cannot listen on %s:%d (%s): set telemetry.port to a free port, or to 0 for any",
+                    config.telemetry.host,
+                    config.telemetry.port,
+                    error.strerror,
+                )
+                return 2
+            parts.push_async_callback(status.stop)
+            starting = asyncio.ensure_future(self._start(parts))
+            stopping = asyncio.ensure_future(stop.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+                return 0
+            starting.result()
+            gave_up = [asyncio.ensure_future(app.wait_until_stopped()) for app in self._apps]
+            await asyncio.wait({stopping, *gave_up}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                log.error("Faust gave up: %s", [app.crash_reason for app in self._apps])
+                return 3
+            return await self._drain()
+
+    async def _start(self, parts: AsyncExitStack) -> None:
+        """Make the parts and start them, each when what it needs is there; waits for what is away."""
+        config, telemetry = self._config, self._telemetry
+        publisher = KafkaPublisher(config)
+        await self._until_there("Kafka", publisher.start)
+        parts.push_async_callback(publisher.stop)
+        await self._until_there("the topics", self._check_topics)
+
+        redis = redis_client.connect(config.redis.url, config.redis.timeout_ms)
+        parts.push_async_callback(redis.aclose)
+        triton = triton_models.connect(config.triton.url)
+        parts.push_async_callback(triton.close)
+        encoder = triton_models.TritonEncoder(triton, config.triton.encoder)
+        reranker = triton_models.TritonReranker(triton, config.triton.reranker)
+
+        view = CatalogView(UsearchIndex(), LexicalIndex(), telemetry)
+        signals = RedisSignalStore(redis, config.redis.key_prefix)
+        learnt = LearntItems(signals, view.items, time.monotonic)
+
+        def follow(changes: Changes) -> None:
+            decoded = _decoded(changes)
+            view.apply(decoded)
+            for item_id, made in decoded:
+                if made is not None:
+                    learnt.place(item_id)
+
+        follower = TopicFollower(config.kafka.bootstrap, config.topics.item_vectors, follow)
+        _run_until_closed(parts, follower.run())
+        self._starting = "reading the catalogue"
+        await follower.caught_up.wait()
+        await self._until_there("Redis", learnt.refresh)
+
+        recommender = Recommender(
+            states=RedisStateStore(redis, config.redis.key_prefix, config.redis.user_ttl_days),
+            encoder=encoder,
+            reranker=reranker,
+            publisher=publisher,
+            catalog=view,
+            learnt=learnt,
+            policy=config.policy,
+            deadlines=Deadlines(
+                encode_s=config.triton.encode_deadline_ms / 1000,
+                rerank_s=config.triton.rerank_deadline_ms / 1000,
+            ),
+            searches_topic=config.topics.searches,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            telemetry=telemetry,
+        )
+        # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
+        events_app = build_app(config, config.kafka.group)
+        background_app = build_app(config, f"{config.kafka.group}-background")
+        writer = CatalogWriter(
+            view, encoder, publisher, telemetry, _ownership(background_app, config.topics.items)
+        )
+        folder = SignalFolder(signals, publisher, telemetry)
+        for app, name, handle, topics in (
+            (events_app, "events", recommender.handle, (config.topics.clicks, config.topics.searches)),
+            (background_app, "items", writer.handle, (config.topics.items,)),
+            (background_app, "signals", folder.handle, (config.topics.item_signals,)),
+        ):
+            agent = BatchAgent(name, handle, publisher, telemetry, config.worker.batch_max)
+            agent.attach(app, *topics)
+            self._agents.append(agent)
+
+        events_app.on_partitions_assigned.connect(self._note_joined)
+        self._starting = "joining the consumer group"
+        self._apps = [events_app, background_app]
+        for app in self._apps:
+            await app.start()
+        _run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
+        _run_until_closed(parts, _every(HEAL_S, "items without vectors", writer.heal))
+        gc.freeze()
+        self._starting = ""
+
+    async def _drain(self) -> int:
+        """Stop fetching, finish and commit what was begun."""
+        log.info("draining")
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await asyncio.gather(*(app.stop() for app in self._apps))
+        except TimeoutError:
+            log.warning("not drained in %.0f s: what was not committed will be delivered again", DRAIN_S)
+            return 1
+        log.info("drained")
+        return 0
+
+    def _missing(self) -> list[str]:
+        """What keeps this worker from making lists, as sentences."""
+        if self._starting:
+            return [self._starting]
+        missing = [] if self._joined else ["joining the consumer group"]
+        return missing + [f"{agent.name}: {agent.waiting_for}" for agent in self._agents if agent.waiting_for]
+
+    async def _note_joined(self, *_: object, **__: object) -> None:
+        self._joined = True
+
+    async def _check_topics(self) -> None:
+        missing = [topic.name for topic in await describe_topics(self._config) if not topic.partitions]
+        if missing:
+            raise Unavailable(f"missing: {', '.join(missing)} (`streamrec topics create` makes them)")
+
+    async def _until_there(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await attempt()
+            except Unavailable as error:
+                if self._starting != f"waiting for {what}: {error}":
+                    self._starting = f"waiting for {what}: {error}"
+                    log.warning("%s", self._starting)
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+
+def _run_until_closed(parts: AsyncExitStack, work: Coroutine[object, object, None]) -> None:
+    task = asyncio.ensure_future(work)
+
+    async def cancel() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    parts.push_async_callback(cancel)
+
+
+async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]]) -> None:
+    """Call again and again; a part that is away is tried again, with one line in the log."""
+    away = False
+    while True:
+        try:
+            await call()
+        except Unavailable as error:
+            if not away:
+                log.warning("%s: %s", what, error)
+            away = True
+        except Exception:
+            log.exception("%s: failed, going on", what)
+        else:
+            away = False
+        await asyncio.sleep(pause_s)
+
+
+def _decoded(changes: Changes) -> list[tuple[str, ItemVector | None]]:
+    """Read what lies on `item-vectors`; a damaged record is skipped with a warning."""
+    decoded: list[tuple[str, ItemVector | None]] = []
+    for key, value in changes:
+        try:
+            decoded.append(((key or b"").decode(), None if value is None else vector_record.decode(value)))
+        except (InvalidMessage, UnicodeDecodeError) as error:
+            log.warning("an item vector is skipped: %s", error)
+    return decoded
+
+
+def _ownership(app: faust.App, topic: str) -> Callable[[str], bool]:
+    """Say whether this process consumes the partition that an item's messages lie in."""
+
+    def owns(item_id: str) -> bool:
+        mine = [tp.partition for tp in app.consumer.assignment() if tp.topic == topic]
+        count = app.consumer.topic_partitions(topic) or 0
+        return count > 0 and (murmur2(item_id.encode()) & 0x7FFFFFFF) % count in mine
+
+    return owns

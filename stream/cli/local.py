@@ -1,0 +1,227 @@
+"""`streamrec local`: Kafka, Redis and Triton on this machine, without Docker."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from stream.errors import LocalStackError
+from stream.local.progress import Step
+from stream.local.server import Endpoints
+from stream.local.stack import AlreadyUp, Stack, Status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Kafka, Redis and Triton on this machine, without Docker.\n\n"
+    "The stack lives in the folder named by STREAMREC_HOME (default: ~/.local/share/streamrec); "
+    "another folder is another stack, and both can run side by side.",
+)
+
+_said = Console(stderr=True, highlight=False)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="STREAMREC_HOME", help="The folder of the stack.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command()
+def up(
+    home: Folder = None,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Workers to start as well.")] = 0,
+    models: Annotated[
+        Path | None, typer.Option(help="Model repository for Triton.", show_default=False)
+    ] = None,
+    port: Annotated[
+        list[str] | None, typer.Option(help="A port of your choice, as kafka=9092; 0 is any free one.")
+    ] = None,
+    foreground: Annotated[bool, typer.Option(help="Stay, and stop everything on Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the stack; comes back when it is ready, with workers when lists would be made.
+
+    Example: streamrec local up --workers 1
+    """
+    stack = Stack(home, models)
+    _end_on_signals()
+    try:
+        with _Bars() as bars:
+            endpoints = stack.up(
+                workers,
+                wanted_ports=_ports(port or []),
+                owned=foreground,
+                progress=bars,
+                told=_said.print,
+            )
+    except AlreadyUp as told:
+        _said.print(str(told), style="yellow")
+        endpoints = told.endpoints
+        foreground = False
+    _print_endpoints(endpoints, as_json)
+    if foreground:
+        _said.print("Ctrl-C stops it.")
+        try:
+            signal.pause()
+        finally:
+            stack.down()
+
+
+@app.command()
+def status(home: Folder = None, as_json: AsJson = False) -> None:
+    """Show how each server fares, with the last log lines of one that died.
+
+    Exit code 0 when all are well, 3 when the stack is down, 1 when a server died.
+
+    Example: streamrec local status --json
+    """
+    found = Stack(home).status()
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    else:
+        _print_status(found)
+    raise typer.Exit({"up": 0, "down": 3}.get(found.state, 1))
+
+
+@app.command()
+def logs(
+    server: Annotated[str, typer.Argument(help="kafka, redis, triton, worker-0, ... or supervisor.")],
+    home: Folder = None,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many of the last lines.")] = 50,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are added.")] = False,
+) -> None:
+    """Show the log of one server.
+
+    Example: streamrec local logs triton -n 100 -f
+    """
+    path = Stack(home).log(server)
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
+    try:
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def down(
+    home: Folder = None,
+    now: Annotated[bool, typer.Option(help="Kill instead of asking to end.")] = False,
+) -> None:
+    """Stop everything of the stack; its data stays for the next `up`.
+
+    Example: streamrec local down
+    """
+    stack = Stack(home)
+    stopped = stack.down(now=now)
+    _said.print(f"Stopped the stack in {stack.folder}." if stopped else f"No stack runs in {stack.folder}.")
+
+
+class _Bars:
+    """Progress bars on stderr, shown from the first step on."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=_said,
+        )
+
+    def __enter__(self) -> "_Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def step(self, what: str, total: int | None = None) -> Step:
+        """Begin a bar."""
+        self._progress.start()
+        return _Bar(self._progress, self._progress.add_task(what, total=total, note=""))
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def note(self, text: str) -> None:
+        self._progress.update(self._task, note=text[:60].replace("[", r"\["))
+
+    def done(self) -> None:
+        self._progress.update(self._task, total=1, completed=1, note="")
+
+
+def _end_on_signals() -> None:
+    """Have SIGTERM and SIGHUP unwind the program, so that what was begun is stopped."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def _ports(given: list[str]) -> dict[str, int]:
+    """Read `NAME=PORT` options."""
+    ports = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if not number.isdigit() or not 0 <= int(number) <= 65535:
+            raise LocalStackError(f"--port {text}: give a name and a number, as kafka=9092.")
+        ports[name] = int(number)
+    return ports
+
+
+def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(msgspec.to_builtins(endpoints)) + "\n")
+        return
+    for name, place in msgspec.to_builtins(endpoints).items():
+        sys.stdout.write(f"{name:<12} {place}\n")
+
+
+def _print_status(status: Status) -> None:
+    console = Console(highlight=False)
+    console.print(f"{status.state}  {status.folder}", soft_wrap=True)
+    if not status.servers:
+        return
+    table = Table("server", "state", "pid", "memory", "ready after", "ports")
+    for server in status.servers:
+        table.add_row(
+            server.name,
+            f"{server.state} ({server.exit})" if server.exit else server.state,
+            str(server.pid or ""),
+            f"{server.memory_bytes / 2**20:.0f} MB" if server.memory_bytes else "",
+            f"{server.ready_after_s:.1f} s" if server.ready_after_s is not None else "",
+            " ".join(f"{name}={port}" for name, port in server.ports.items()),
+        )
+    console.print(table)
+    for server in status.servers:
+        if server.last_lines:
+            console.print(f"last lines of {server.log}", soft_wrap=True)
+            for line in server.last_lines:
+                console.print(Text(f"  {line}"), soft_wrap=True)

@@ -1,0 +1,216 @@
+"""Kafka: one KRaft node from Maven Central's jars, without ZooKeeper and without Docker."""
+
+import base64
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream.errors import LocalStackError
+from stream.local import cache, commands, ports
+from stream.local.java import find_java
+from stream.local.progress import Progress
+from stream.local.ready import KafkaReady
+from stream.local.server import Once, Server
+
+# Every jar with its sha256, as jgo resolved org.apache.kafka:kafka_2.13 and the log4j binding for
+# the SLF4J it brings (without one the broker logs nothing). Pinned, a start walks no POMs.
+_LOCK = Path(__file__).with_name("kafka.lock")
+
+PORTS = ("kafka", "controller")
+
+_JVM = [
+    "-Xms128m",
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xlog:disable",
+    "-Xlog:all=error:stderr",
+]
+
+_AOT_JAVA = 25  # the first that writes an ahead-of-time cache in one go (JEP 514)
+_ARCHIVE = "start.aot"
+
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{kafka},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{kafka}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=8388608
+"""
+
+_LOGGING = """\
+rootLogger.level=INFO
+rootLogger.appenderRef.out.ref=out
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ISO8601} %p %m (%c{1})%n
+"""
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """A broker that is fetched and can be started."""
+
+    java: Path
+    jars: Path
+    aot_cache: Path | None = None
+
+    def command(self, settings: Path, main_class: str, *arguments: str) -> list[str]:
+        """Return a command that runs a class of the broker with its logging set up."""
+        aot = [f"-XX:AOTCache={self.aot_cache}"] if self.aot_cache else []
+        return [*_java_command(self.java, self.jars, settings, *aot), main_class, *arguments]
+
+    def server(self, folder: Path, at: Mapping[str, int], env: Mapping[str, str]) -> Server:
+        """Write the broker's settings into `folder` and return how it is started."""
+        settings = write_settings(folder, at)
+        formatted = folder / "data" / "meta.properties"
+        cluster_id = _cluster_id(formatted)
+        return Server(
+            name="kafka",
+            argv=self.command(settings, "kafka.Kafka", str(settings)),
+            env=dict(env),
+            cwd=str(folder),
+            ports={name: at[name] for name in PORTS},
+            ready=KafkaReady(port=at["kafka"], cluster_id=cluster_id),
+            before=Once(
+                argv=self.command(settings, *_format(settings, cluster_id)),
+                unless_exists=str(formatted),
+            ),
+        )
+
+
+def write_settings(folder: Path, at: Mapping[str, int]) -> Path:
+    """Write `server.properties` and `log4j2.properties`; return the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "server.properties"
+    settings.write_text(_SETTINGS.format(data=folder / "data", **at))
+    (folder / "log4j2.properties").write_text(_LOGGING)
+    return settings
+
+
+def fetch(progress: Progress) -> Kafka:
+    """Find Java, and have the jars in the cache.
+
+    Raises:
+        LocalStackError: no Java, or a jar could not be fetched or is not the pinned one.
+    """
+    java, version = find_java()
+    pins = _LOCK.read_text()
+    home = cache.cache_folder()
+    jars = cache.built(home / f"kafka-{cache.key(pins)}", lambda folder: _download(folder, progress))
+    if version < _AOT_JAVA:
+        return Kafka(java, jars)
+    rehearsed = cache.built(
+        home / f"kafka-aot-{cache.key(pins, java, version, _JVM)}",
+        lambda folder: _rehearse(folder, java, jars, progress),
+    )
+    archive = rehearsed / _ARCHIVE
+    return Kafka(java, jars, archive if archive.exists() else None)
+
+
+def _rehearse(folder: Path, java: Path, jars: Path, progress: Progress) -> None:
+    """Start a broker once and keep what its JVM loaded, so that later starts take half the time.
+
+    A broker that cannot be rehearsed leaves no archive, and later starts go without.
+    """
+    step = progress.step("Kafka's start")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, suppress(LocalStackError):
+        settings = write_settings(Path(scratch), ports.choose(PORTS))
+        plain = _java_command(java, jars, settings)
+        identity = _cluster_id(settings)
+        commands.run([*plain, *_format(settings, identity)], failed="Kafka could not be formatted", step=step)
+        commands.run(
+            [
+                *_java_command(java, jars, settings, f"-XX:AOTCacheOutput={folder / _ARCHIVE}"),
+                "kafka.Kafka",
+                str(settings),
+            ],
+            failed="Kafka could not be rehearsed",
+            step=step,
+            end_at="Kafka Server started",
+        )
+    step.done()
+
+
+def _java_command(java: Path, jars: Path, settings: Path, *options: str) -> list[str]:
+    return [
+        str(java),
+        *_JVM,
+        *options,
+        f"-Dlog4j2.configurationFile={settings.with_name('log4j2.properties')}",
+        "-cp",
+        os.pathsep.join(str(jar) for jar in sorted(jars.glob("*.jar"))),
+    ]
+
+
+def _format(settings: Path, cluster_id: str) -> list[str]:
+    tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
+    return [*tool, "-t", cluster_id, "-c", str(settings)]
+
+
+def _download(folder: Path, progress: Progress) -> None:
+    """Fetch the pinned jars from Maven Central into `folder`."""
+    try:
+        from jgo.maven import MavenContext
+    except ImportError:
+        raise LocalStackError(
+            "Kafka is fetched with jgo, which is not installed: "
+            "install it with `pip install 'streamrec[local]'`."
+        ) from None
+    pins = [line.split() for line in _LOCK.read_text().splitlines()]
+    step = progress.step("Kafka", total=len(pins))
+    maven = MavenContext(repo_cache=folder / "maven")
+
+    def download(pin: list[str]) -> None:
+        coordinates, sha256 = pin
+        group, artifact, version = coordinates.split(":")
+        step.note(artifact)
+        try:
+            jar = maven.project(group, artifact).at_version(version).artifact().resolve()
+        except Exception as error:  # whatever jgo and its HTTP client raise
+            raise LocalStackError(f"{coordinates} could not be fetched: {error}") from error
+        if hashlib.sha256(jar.read_bytes()).hexdigest() != sha256:
+            raise LocalStackError(f"{coordinates} is not the pinned file: its sha256 differs")
+        jar.rename(folder / jar.name)
+        step.advance()
+
+    with ThreadPoolExecutor(8, thread_name_prefix="jar") as threads:
+        try:
+            list(threads.map(download, pins))
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+    shutil.rmtree(folder / "maven")
+    step.done()
+
+
+def _cluster_id(formatted: Path) -> str:
+    """Return the id in `meta.properties`, or a new one if nothing was formatted yet."""
+    if formatted.exists():
+        for line in formatted.read_text().splitlines():
+            if line.startswith("cluster.id="):
+                return line.removeprefix("cluster.id=")
+    return "sr" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:20]  # never a leading "-"

@@ -1,0 +1,128 @@
+"""Questions that only a server that is ready, and is the one just started, answers rightly.
+
+Another program may hold the port, and an open port says little: each question therefore also
+asks who answers (cluster id, process id, server id) and has it do a piece of its work.
+"""
+
+from typing import Any
+
+import aiohttp
+import msgspec
+
+_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+
+
+class KafkaReady(msgspec.Struct, frozen=True, tag=True):
+    """Metadata from the broker with our cluster id."""
+
+    port: int
+    cluster_id: str
+
+    async def lacks(self, pid: int) -> str | None:
+        """Say what is missing, or None when the broker is ready."""
+        from aiokafka.admin import AIOKafkaAdminClient
+        from aiokafka.errors import KafkaError
+
+        admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{self.port}", request_timeout_ms=2000)
+        try:
+            await admin.start()
+            found = (await admin.describe_cluster())["cluster_id"]
+        except KafkaError as error:
+            return str(error)
+        finally:
+            await admin.close()
+        return None if found == self.cluster_id else f"another cluster answers: {found}"
+
+
+class RedisReady(msgspec.Struct, frozen=True, tag=True):
+    """INFO from our process, with its data loaded."""
+
+    port: int
+
+    async def lacks(self, pid: int) -> str | None:
+        """Say what is missing, or None when Redis is ready."""
+        from redis.asyncio import Redis
+        from redis.exceptions import RedisError
+
+        try:
+            async with Redis(host="127.0.0.1", port=self.port, socket_timeout=2.0) as redis:
+                await redis.ping()
+                found = (await redis.info("server"))["process_id"]
+        except RedisError as error:
+            return str(error)
+        return None if found == pid else f"another Redis answers (pid {found})"
+
+
+class TritonReady(msgspec.Struct, frozen=True, tag=True):
+    """An inference from every model of our server."""
+
+    port: int
+    server_id: str
+
+    async def lacks(self, pid: int) -> str | None:
+        """Say what is missing, or None when every model answers a canary."""
+        url = f"http://127.0.0.1:{self.port}/v2"
+        try:
+            async with aiohttp.ClientSession(timeout=_TIMEOUT, raise_for_status=True) as session:
+                async with session.get(url) as answer:
+                    found = (await answer.json())["name"]
+                if found != self.server_id:
+                    return f"another Triton answers: {found}"
+                async with session.post(f"{url}/repository/index", json={"ready": True}) as answer:
+                    models = {model["name"] for model in await answer.json()}
+                for model in sorted(models):
+                    async with session.get(f"{url}/models/{model}/config") as answer:
+                        canary = _canary(await answer.json())
+                    async with session.post(
+                        f"{url}/models/{model}/infer", json=canary, raise_for_status=False
+                    ) as answer:
+                        if answer.status != 200:
+                            return f"model {model}: {(await answer.json()).get('error')}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+class WorkerReady(msgspec.Struct, frozen=True, tag=True):
+    """200 from `/ready`: it has its partitions and its catalogue, so lists would be made."""
+
+    port: int
+
+    async def lacks(self, pid: int) -> str | None:
+        """Say what is missing, or None when the worker is ready."""
+        url = f"http://127.0.0.1:{self.port}/ready"
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.get(url) as answer,
+            ):
+                text = await answer.text()
+                return None if answer.status == 200 else f"/ready says {answer.status}: {text}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
+
+
+Ready = KafkaReady | RedisReady | TritonReady | WorkerReady
+
+
+def _canary(config: dict[str, Any]) -> dict[str, Any]:
+    """Make one inference of the smallest shape that a model's configuration allows."""
+    inputs = []
+    for tensor in config["input"]:
+        shape = [1 if int(size) < 0 else int(size) for size in tensor["dims"]]
+        if config["max_batch_size"] > 0:
+            shape = [1, *shape]
+        count = 1
+        for size in shape:
+            count *= size
+        kind = tensor["data_type"].removeprefix("TYPE_")
+        text = kind == "STRING"
+        inputs.append(
+            {
+                "name": tensor["name"],
+                "shape": shape,
+                "datatype": "BYTES" if text else kind,
+                "data": ["ready?" if text else 0] * count,
+            }
+        )
+    return {"inputs": inputs}

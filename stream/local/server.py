@@ -1,0 +1,88 @@
+"""What a server is: a command, its ports, and the question that shows it is ready."""
+
+from pathlib import Path
+
+import msgspec
+
+from stream.local.ready import Ready
+
+
+class Once(msgspec.Struct, frozen=True):
+    """A command to run to its end before the server, unless `unless_exists` is there."""
+
+    argv: list[str]
+    unless_exists: str
+
+    @property
+    def done(self) -> bool:
+        """Tell whether it was run before."""
+        return Path(self.unless_exists).exists()
+
+
+class Server(msgspec.Struct, frozen=True):
+    """One server of a stack, as the supervisor gets it.
+
+    Args:
+        name: short and unique in the stack: `kafka`, `worker-0`.
+        env: its whole environment.
+        ports: what it listens on, by purpose.
+        scratch: a glob pattern of files that outlive a killed server and mean nothing then.
+    """
+
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    ports: dict[str, int]
+    ready: Ready
+    before: Once | None = None
+    scratch: str | None = None
+    start_timeout_s: float = 60.0
+    stop_timeout_s: float = 10.0
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """Where a stack is reached."""
+
+    kafka: str
+    redis: str
+    triton_grpc: str
+    triton_http: str
+    metrics: str
+    folder: str
+
+
+class ServerState(msgspec.Struct):
+    """How a server fares: `starting`, `ready`, `stopped` on request, or `died`."""
+
+    name: str
+    state: str
+    ports: dict[str, int]
+    pid: int | None = None
+    ready_after_s: float | None = None
+    exit: str | None = None
+
+
+class StackState(msgspec.Struct):
+    """What the supervisor writes into `state.json` at each change."""
+
+    supervisor_pid: int
+    started_at: str
+    endpoints: Endpoints
+    servers: dict[str, ServerState] = {}
+
+
+def log_path(folder: Path, name: str) -> Path:
+    """Return where the output of a server goes."""
+    return folder / "logs" / f"{name}.log"
+
+
+def last_lines(path: Path, count: int = 15) -> list[str]:
+    """Return the last lines of a log, reading its end only."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 400 * count))
+            return file.read().decode(errors="replace").splitlines()[-count:]
+    except OSError:
+        return []

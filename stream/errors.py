@@ -6,6 +6,7 @@
     ├── InvalidMessage        a message that can never be used; goes to the dead letters with its code
     ├── ConfigError           a setting that is wrong, with its place and the cure
     ├── TopicMismatch         a topic exists with a shape that would break co-partitioning
+    ├── WrongFile             a file to import is not what the importer reads
     ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
     └── Unavailable           a part did not answer; trying again later is right
         ├── StateUnavailable      Redis: consuming stops until it is back
@@ -38,6 +39,10 @@ class ConfigError(StreamrecError):
 
 class TopicMismatch(StreamrecError):
     """A topic exists with a shape that would break co-partitioning; the message shows the difference."""
+
+
+class WrongFile(StreamrecError):
+    """A file to import is not what the importer reads."""
 
 
 class LocalStackError(StreamrecError):

@@ -39,6 +39,7 @@ class TopicFollower:
         """Follow until cancelled; a broker that is away is waited for."""
         while True:
             consumer = AIOKafkaConsumer(
+                self._topic,
                 bootstrap_servers=self._bootstrap,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
@@ -54,16 +55,11 @@ class TopicFollower:
                 await consumer.stop()
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        numbers = consumer.partitions_for_topic(self._topic) or set()
-        partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        partitions = consumer.assignment()
         if not partitions:
             raise KafkaError(f"topic {self._topic} does not exist: `streamrec topics create` makes it")
-        consumer.assign(partitions)
-        for partition in partitions:
-            if partition in self._positions:
-                consumer.seek(partition, self._positions[partition])
-            else:
-                await consumer.seek_to_beginning(partition)
+        for partition in partitions & self._positions.keys():
+            consumer.seek(partition, self._positions[partition])
         ends = await consumer.end_offsets(partitions)
         while True:
             if not self.caught_up.is_set():

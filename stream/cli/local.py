@@ -1,9 +1,7 @@
 """`streamrec local`: Kafka, Redis and Triton on this machine, without Docker."""
 
-import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -20,11 +18,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
 from stream.errors import LocalStackError
-from stream.local.progress import Step
+from stream.local.fetching import Step
 from stream.local.server import Endpoints
 from stream.local.stack import AlreadyUp, Stack, Status
 
@@ -95,7 +91,7 @@ def status(home: Folder = None, as_json: AsJson = False) -> None:
     """
     found = Stack(home).status()
     if as_json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        typer.echo(msgspec.json.encode(found).decode())
     else:
         _print_status(found)
     raise typer.Exit({"up": 0, "down": 3}.get(found.state, 1))
@@ -198,30 +194,25 @@ def _ports(given: list[str]) -> dict[str, int]:
 
 def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(msgspec.to_builtins(endpoints)) + "\n")
+        typer.echo(msgspec.json.encode(endpoints).decode())
         return
     for name, place in msgspec.to_builtins(endpoints).items():
-        sys.stdout.write(f"{name:<12} {place}\n")
+        typer.echo(f"{name:<12} {place}")
 
 
 def _print_status(status: Status) -> None:
-    console = Console(highlight=False)
-    console.print(f"{status.state}  {status.folder}", soft_wrap=True)
-    if not status.servers:
-        return
-    table = Table("server", "state", "pid", "memory", "ready after", "ports")
+    typer.echo(f"{status.state}  {status.folder}")
     for server in status.servers:
-        table.add_row(
-            server.name,
+        facts = [
             f"{server.state} ({server.exit})" if server.exit else server.state,
-            str(server.pid or ""),
+            f"pid {server.pid}" if server.pid else "",
             f"{server.memory_bytes / 2**20:.0f} MB" if server.memory_bytes else "",
-            f"{server.ready_after_s:.1f} s" if server.ready_after_s is not None else "",
+            f"ready after {server.ready_after_s:.1f} s" if server.ready_after_s is not None else "",
             " ".join(f"{name}={port}" for name, port in server.ports.items()),
-        )
-    console.print(table)
+        ]
+        typer.echo(f"{server.name:<10} {'  '.join(filter(None, facts))}")
     for server in status.servers:
         if server.last_lines:
-            console.print(f"last lines of {server.log}", soft_wrap=True)
+            typer.echo(f"\nlast lines of {server.log}")
             for line in server.last_lines:
-                console.print(Text(f"  {line}"), soft_wrap=True)
+                typer.echo(f"  {line}")

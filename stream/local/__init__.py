@@ -8,6 +8,6 @@
     server.py       what a server is: a command, its ports, a question that shows it is ready
     kafka.py redis.py triton.py workers.py   the four kinds of server
     java.py libpython.py                     what they need of the system
-    cache.py        things fetched or built once, shared by all stacks of a user
+    fetching.py cache.py   getting it: shown, cancellable, once for all stacks of a user
     ports.py processes.py                    free ports; processes that die with their parent
 """

@@ -9,9 +9,12 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from stream.local.fetching import Fetching
 
 
 def cache_folder() -> Path:
@@ -24,7 +27,7 @@ def key(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
 
 
-def built(path: Path, build: Callable[[Path], None]) -> Path:
+def built(path: Path, build: Callable[[Path], None], fetching: Fetching) -> Path:
     """Return `path`, after having `build` fill it if it is not there yet.
 
     Args:
@@ -34,7 +37,7 @@ def built(path: Path, build: Callable[[Path], None]) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f"{path.name}.lock")):
+    with locked(path.with_name(f"{path.name}.lock"), meanwhile=fetching.go_on):
         if path.exists():
             return path
         for interrupted in path.parent.glob(f"{path.name}.partial-*"):
@@ -50,12 +53,23 @@ def built(path: Path, build: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`; it ends with the process at the latest.
 
+    Args:
+        meanwhile: called again and again while somebody else holds it, and may raise.
+
     Raises:
-        BlockingIOError: somebody else holds it and `wait` is false.
+        BlockingIOError: somebody else holds it, and there is nothing to do meanwhile.
     """
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if meanwhile is None:
+                    raise
+                meanwhile()
+                time.sleep(0.05)
         yield

@@ -7,15 +7,15 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stream.errors import LocalStackError
-from stream.local import cache, commands, ports
+from stream.local import cache, ports
+from stream.local.fetching import Fetching, Step
 from stream.local.java import find_java
-from stream.local.progress import Progress
 from stream.local.ready import KafkaReady
 from stream.local.server import Once, Server
 
@@ -57,6 +57,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 log.cleaner.dedupe.buffer.size=8388608
 """
 
@@ -111,7 +113,7 @@ def write_settings(folder: Path, at: Mapping[str, int]) -> Path:
     return settings
 
 
-def fetch(progress: Progress) -> Kafka:
+def fetch(fetching: Fetching) -> Kafka:
     """Find Java, and have the jars in the cache.
 
     Raises:
@@ -120,29 +122,35 @@ def fetch(progress: Progress) -> Kafka:
     java, version = find_java()
     pins = _LOCK.read_text()
     home = cache.cache_folder()
-    jars = cache.built(home / f"kafka-{cache.key(pins)}", lambda folder: _download(folder, progress))
+    jars = cache.built(
+        home / f"kafka-{cache.key(pins)}", lambda folder: _download(folder, fetching), fetching
+    )
     if version < _AOT_JAVA:
         return Kafka(java, jars)
     rehearsed = cache.built(
         home / f"kafka-aot-{cache.key(pins, java, version, _JVM)}",
-        lambda folder: _rehearse(folder, java, jars, progress),
+        lambda folder: _rehearse(folder, java, jars, fetching),
+        fetching,
     )
     archive = rehearsed / _ARCHIVE
     return Kafka(java, jars, archive if archive.exists() else None)
 
 
-def _rehearse(folder: Path, java: Path, jars: Path, progress: Progress) -> None:
+def _rehearse(folder: Path, java: Path, jars: Path, fetching: Fetching) -> None:
     """Start a broker once and keep what its JVM loaded, so that later starts take half the time.
 
     A broker that cannot be rehearsed leaves no archive, and later starts go without.
     """
-    step = progress.step("Kafka's start")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch, suppress(LocalStackError):
+    with (
+        fetching.step("Kafka's start") as step,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        suppress(LocalStackError),
+    ):
         settings = write_settings(Path(scratch), ports.choose(PORTS))
         plain = _java_command(java, jars, settings)
         identity = _cluster_id(settings)
-        commands.run([*plain, *_format(settings, identity)], failed="Kafka could not be formatted", step=step)
-        commands.run(
+        fetching.run([*plain, *_format(settings, identity)], failed="Kafka could not be formatted", step=step)
+        fetching.run(
             [
                 *_java_command(java, jars, settings, f"-XX:AOTCacheOutput={folder / _ARCHIVE}"),
                 "kafka.Kafka",
@@ -152,7 +160,7 @@ def _rehearse(folder: Path, java: Path, jars: Path, progress: Progress) -> None:
             step=step,
             end_at="Kafka Server started",
         )
-    step.done()
+    fetching.go_on()
 
 
 def _java_command(java: Path, jars: Path, settings: Path, *options: str) -> list[str]:
@@ -171,7 +179,7 @@ def _format(settings: Path, cluster_id: str) -> list[str]:
     return [*tool, "-t", cluster_id, "-c", str(settings)]
 
 
-def _download(folder: Path, progress: Progress) -> None:
+def _download(folder: Path, fetching: Fetching) -> None:
     """Fetch the pinned jars from Maven Central into `folder`."""
     try:
         from jgo.maven import MavenContext
@@ -181,10 +189,10 @@ def _download(folder: Path, progress: Progress) -> None:
             "install it with `pip install 'streamrec[local]'`."
         ) from None
     pins = [line.split() for line in _LOCK.read_text().splitlines()]
-    step = progress.step("Kafka", total=len(pins))
     maven = MavenContext(repo_cache=folder / "maven")
 
-    def download(pin: list[str]) -> None:
+    def download(pin: list[str], step: Step) -> None:
+        fetching.go_on()
         coordinates, sha256 = pin
         group, artifact, version = coordinates.split(":")
         step.note(artifact)
@@ -197,14 +205,18 @@ def _download(folder: Path, progress: Progress) -> None:
         jar.rename(folder / jar.name)
         step.advance()
 
-    with ThreadPoolExecutor(8, thread_name_prefix="jar") as threads:
+    with (
+        fetching.step("Kafka", total=len(pins)) as step,
+        ThreadPoolExecutor(8, thread_name_prefix="jar") as threads,
+    ):
+        downloads = [threads.submit(download, pin, step) for pin in pins]
         try:
-            list(threads.map(download, pins))
+            for done in as_completed(downloads):
+                done.result()
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
     shutil.rmtree(folder / "maven")
-    step.done()
 
 
 def _cluster_id(formatted: Path) -> str:

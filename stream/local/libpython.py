@@ -11,14 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from stream.errors import LocalStackError
-from stream.local import cache, commands
-from stream.local.progress import Progress
+from stream.local import cache
+from stream.local.fetching import Fetching
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 NAME = f"libpython{PYTHON}.so.1.0"
 
 
-def find_libpython(progress: Progress) -> Path:
+def find_libpython(fetching: Fetching) -> Path:
     """Return the libpython of the running Python's version.
 
     Looked for beside the running Python, then where the system's loader looks; if there is none,
@@ -32,8 +32,9 @@ def find_libpython(progress: Progress) -> Path:
             return folder / NAME
     place = cache.cache_folder() / f"libpython-{PYTHON}-{platform.machine()}"
     with suppress(LocalStackError):
-        cache.built(place, lambda folder: _unpack(folder, progress))
+        cache.built(place, lambda folder: _unpack(folder, fetching), fetching)
         return place / NAME
+    fetching.go_on()
     raise LocalStackError(
         f"Triton's Python backend needs {NAME}, which this system lacks. Install it with "
         f"`sudo apt-get update && sudo apt-get install libpython{PYTHON}`."
@@ -60,21 +61,19 @@ def _folders() -> list[Path]:
     return folders
 
 
-def _unpack(folder: Path, progress: Progress) -> None:
+def _unpack(folder: Path, fetching: Fetching) -> None:
     """Download Debian's or Ubuntu's package of libpython and take the library out of it."""
     failed = f"The package of {NAME} could not be fetched"
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise LocalStackError(f"{failed}: there is no apt-get")
-    step = progress.step(f"libpython {PYTHON}")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with fetching.step(f"libpython {PYTHON}") as step, tempfile.TemporaryDirectory(dir=folder) as scratch:
         for package in (f"libpython{PYTHON}", f"libpython{PYTHON}t64"):
             with suppress(LocalStackError):
-                commands.run(["apt-get", "download", package], failed=failed, step=step, cwd=Path(scratch))
+                fetching.run(["apt-get", "download", package], failed=failed, step=step, cwd=Path(scratch))
                 break
         for archive in Path(scratch).glob("*.deb"):
-            commands.run(["dpkg-deb", "--extract", str(archive), scratch], failed=failed, step=step)
+            fetching.run(["dpkg-deb", "--extract", str(archive), scratch], failed=failed, step=step)
         found = next((path for path in Path(scratch).rglob(NAME) if path.is_file()), None)
         if found is None:
             raise LocalStackError(f"{failed}: it does not hold the library")
         shutil.copyfile(found, folder / NAME)
-    step.done()

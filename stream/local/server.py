@@ -6,6 +6,9 @@ import msgspec
 
 from stream.local.ready import Ready
 
+_TAIL_BYTES = 32 * 1024
+_UNTELLING = ("\tat ", "\t... ", "+-", "|")
+
 
 class Once(msgspec.Struct, frozen=True):
     """A command to run to its end before the server, unless `unless_exists` is there."""
@@ -77,12 +80,13 @@ def log_path(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{name}.log"
 
 
-def last_lines(path: Path, count: int = 15) -> list[str]:
-    """Return the last lines of a log, reading its end only."""
+def last_lines(path: Path, count: int = 20) -> list[str]:
+    """Return the last telling lines of a log: no frames of a Java trace, no drawn tables."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - 400 * count))
-            return file.read().decode(errors="replace").splitlines()[-count:]
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
+    return [line for line in lines if line.strip() and not line.startswith(_UNTELLING)][-count:]

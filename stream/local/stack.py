@@ -12,18 +12,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from stream.errors import LocalStackError
 from stream.local import cache, kafka, ports, redis, triton
 from stream.local.control import Again, Control, Keep, Shutdown, Start, Stop
+from stream.local.fetching import Fetching, Progress
 from stream.local.processes import STACK_MARK, kill_marked, memory_bytes
-from stream.local.progress import Progress, Quiet
 from stream.local.server import Endpoints, Server, StackState, last_lines, log_path
 from stream.local.workers import worker, worker_settings
 
@@ -108,8 +108,8 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "logs").mkdir(exist_ok=True)
         try:
-            with cache.locked(self.folder / "up.lock", wait=False):
-                return self._up(workers, wanted_ports, owned, progress or Quiet(), told)
+            with cache.locked(self.folder / "up.lock"):
+                return self._up(workers, wanted_ports, owned, Fetching(progress), told)
         except BlockingIOError:
             raise LocalStackError(f"Another `up` is under way for {self.folder}.") from None
 
@@ -118,7 +118,7 @@ class Stack:
         workers: int,
         wanted_ports: Mapping[str, int],
         owned: bool,
-        progress: Progress,
+        fetching: Fetching,
         told: Callable[[str], None],
     ) -> Endpoints:
         self._refuse_if_running()
@@ -126,7 +126,7 @@ class Stack:
             told(f"cleared {left} processes that an earlier stack had left")
         at = self._ports(wanted_ports, workers)
         endpoints = _endpoints(self.folder, at)
-        servers = self._servers(at, progress)
+        servers = self._servers(at, fetching)
         control, supervisor = self._supervise()
         try:
             control.ask(
@@ -153,8 +153,9 @@ class Stack:
             raise
         return endpoints
 
+    @property
     def endpoints(self) -> Endpoints:
-        """Return where the running stack is reached.
+        """Where the running stack is reached.
 
         Raises:
             LocalStackError: it is not up.
@@ -163,6 +164,11 @@ class Stack:
         if state is None or not self.is_running():
             raise LocalStackError(f"The stack in {self.folder} is down: `streamrec local up`.")
         return state.endpoints
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point streamrec's own commands at this stack."""
+        return worker_settings(self.endpoints)
 
     def is_running(self) -> bool:
         """Tell whether a supervisor holds the stack."""
@@ -216,9 +222,6 @@ class Stack:
             now: kill instead of asking to end; for stacks whose data is thrown away.
             timeout_s: then whatever is left is killed.
         """
-        if self._owned is not None:
-            self._owned.close()
-            self._owned = None
         running = self.is_running()
         if running:
             with suppress(OSError, LocalStackError):
@@ -228,6 +231,9 @@ class Stack:
             deadline = time.monotonic() + timeout_s
             while self.is_running() and time.monotonic() < deadline:
                 time.sleep(0.02)
+        if self._owned is not None:
+            self._owned.close()
+            self._owned = None
         state = self._state()
         left = self._clear(state.supervisor_pid if state else None)
         return running or left
@@ -340,12 +346,19 @@ class Stack:
         kept_in.write_bytes(msgspec.json.format(msgspec.json.encode(at)) + b"\n")
         return at
 
-    def _servers(self, at: Mapping[str, int], progress: Progress) -> list[Server]:
+    def _servers(self, at: Mapping[str, int], fetching: Fetching) -> list[Server]:
         """Fetch what is missing and return how the three servers are started."""
         found_redis = redis.find()
         with ThreadPoolExecutor(2, thread_name_prefix="fetch") as threads:
-            fetched_triton = threads.submit(triton.fetch, self._models, progress)
-            fetched_kafka = threads.submit(kafka.fetch, progress)
+            fetched_triton = threads.submit(triton.fetch, self._models, fetching)
+            fetched_kafka = threads.submit(kafka.fetch, fetching)
+            both: list[Future[Any]] = [fetched_triton, fetched_kafka]
+            try:
+                for fetched in as_completed(both):
+                    fetched.result()
+            except BaseException:
+                fetching.cancel()
+                raise
         env = self._environment()
         return [
             fetched_kafka.result().server(self.folder / "kafka", at, env),

@@ -300,7 +300,10 @@ def _sweep(server: Server) -> None:
 def main() -> None:
     """Supervise the stack in the folder named first, for the owner at the socket named second."""
     folder, descriptor = Path(sys.argv[1]), int(sys.argv[2])
-    with cache.locked(folder / "supervisor.lock"), socket.socket(fileno=descriptor) as owner:
+    with (
+        cache.locked(folder / "supervisor.lock", meanwhile=lambda: None),
+        socket.socket(fileno=descriptor) as owner,
+    ):
         asyncio.run(Supervisor(folder).run(owner))
 
 

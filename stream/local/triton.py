@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.errors import LocalStackError
-from stream.local import cache, commands
+from stream.local import cache
+from stream.local.fetching import Fetching
 from stream.local.libpython import PYTHON, find_libpython
-from stream.local.progress import Progress
 from stream.local.ready import TritonReady
 from stream.local.server import Server
 
@@ -75,7 +75,7 @@ class Triton:
         )
 
 
-def fetch(models: Path | None, progress: Progress) -> Triton:
+def fetch(models: Path | None, fetching: Fetching) -> Triton:
     """Have the server and its execution environment in the cache.
 
     Args:
@@ -96,38 +96,36 @@ def fetch(models: Path | None, progress: Progress) -> Triton:
     python = (sys.version_info[:3], sys.base_prefix)
     server = home / f"triton-{cache.key(WHEEL, PYTHON)}"
     environment = home / f"triton-env-{cache.key(requirements.read_text(), *python)}"
-    cache.built(server, lambda folder: _install_server(folder, progress))
-    cache.built(environment, lambda folder: _install_environment(folder, requirements, progress))
+    cache.built(server, lambda folder: _install_server(folder, fetching), fetching)
+    cache.built(environment, lambda folder: _install_environment(folder, requirements, fetching), fetching)
     return Triton(server / "pytriton" / "tritonserver", environment, models.resolve())
 
 
-def _install_server(folder: Path, progress: Progress) -> None:
+def _install_server(folder: Path, fetching: Fetching) -> None:
     """Install the wheel and put the stub of our Python where the backend looks for it."""
-    step = progress.step("Triton")
-    commands.run(
-        [sys.executable, *_PIP, "--target", str(folder), WHEEL],
-        failed=f"{WHEEL} could not be installed",
-        step=step,
-    )
-    tritonserver = folder / "pytriton" / "tritonserver"
-    stub = tritonserver / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
-    shutil.copy2(stub, tritonserver / "backends" / "python")
-    step.done()
+    with fetching.step("Triton") as step:
+        fetching.run(
+            [sys.executable, *_PIP, "--target", str(folder), WHEEL],
+            failed=f"{WHEEL} could not be installed",
+            step=step,
+        )
+        tritonserver = folder / "pytriton" / "tritonserver"
+        stub = tritonserver / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
+        shutil.copy2(stub, tritonserver / "backends" / "python")
 
 
-def _install_environment(folder: Path, requirements: Path, progress: Progress) -> None:
+def _install_environment(folder: Path, requirements: Path, fetching: Fetching) -> None:
     """Make the environment that the models run in, with libpython beside it."""
-    step = progress.step("model environment")
-    libpython = find_libpython(progress)
-    venv.create(folder, symlinks=True)
-    commands.run(
-        [sys.executable, *_PIP, "--target", str(_packages(folder)), "-r", str(requirements)],
-        failed="The environment of the models could not be installed",
-        step=step,
-    )
-    (folder / "libpython").mkdir()
-    (folder / "libpython" / libpython.name).symlink_to(libpython)
-    step.done()
+    libpython = find_libpython(fetching)
+    with fetching.step("model environment") as step:
+        venv.create(folder, symlinks=True)
+        fetching.run(
+            [sys.executable, *_PIP, "--target", str(_packages(folder)), "-r", str(requirements)],
+            failed="The environment of the models could not be installed",
+            step=step,
+        )
+        (folder / "libpython").mkdir()
+        (folder / "libpython" / libpython.name).symlink_to(libpython)
 
 
 _PIP = ["-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--progress-bar=off"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -58,91 +59,147 @@ class EventItem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of an event with several items."""
 
     item_id: Id
+    """The product."""
     quantity: Quantity | None = None
+    """How many; 1 where it is missing."""
     price: Price | None = None
+    """Price of one, in `currency`."""
 
 
 class ClickMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message of the topic `clicks`: what a shopper did to one item, or to several at once."""
 
     event_id: Id
+    """Names the event; sent again with the same id it counts once."""
     event_type: EventType
+    """What the shopper did."""
     event_time: Time
+    """When it happened; a time after the broker's append time is taken as that."""
     user_id: Id
+    """The shopper; must be the message's key too."""
     item_id: Id | None = None
+    """The product, where it is one. Either this or `items` is required."""
     items: Annotated[list[EventItem], Meta(min_length=1, max_length=MAX_ITEMS_PER_EVENT)] | None = None
+    """The products, where there are several."""
     session_id: Id | None = None
+    """The visit it belongs to; without one, a pause of half an hour begins a new visit."""
     price: Price | None = None
+    """Price of one of `item_id`, in `currency`."""
     quantity: Quantity | None = None
+    """How many of `item_id`; 1 where it is missing."""
     currency: Annotated[str, Meta(max_length=16)] | None = None
+    """ISO 4217 code of the prices."""
     recommendation_id: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
+    """The list that the shopper followed, where it was one."""
     placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
+    """Where on the site it happened."""
     context: dict[str, Any] | None = None
+    """Anything else; kept out of the way."""
 
 
 class SearchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message of the topic `searches`: what a shopper searched for."""
 
     event_id: Id
+    """Names the event; sent again with the same id it counts once."""
     event_time: Time
+    """When it happened; a time after the broker's append time is taken as that."""
     user_id: Id
+    """The shopper; must be the message's key too."""
     search_query: Annotated[str, Meta(min_length=1, max_length=MAX_QUERY_CHARS)]
+    """What was typed."""
     session_id: Id | None = None
+    """The visit it belongs to."""
     result_item_ids: Annotated[list[Id], Meta(max_length=1_000)] | None = None
+    """The products that were shown, best first."""
     placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
+    """Where on the site it happened."""
     context: dict[str, Any] | None = None
+    """Anything else; kept out of the way."""
 
 
 class ItemMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message of the compacted topic `items`: one product as the shop knows it; null removes it."""
 
     item_id: Id
+    """The product; must be the message's key too."""
     title: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    """Its name, as shoppers see it."""
     description: Annotated[str, Meta(max_length=200_000)] = ""
+    """More about it; title and description are what is encoded and searched."""
     category: Annotated[list[Annotated[str, Meta(max_length=500)]], Meta(max_length=32)] = []
+    """The path of its category, widest first."""
     brand: Annotated[str, Meta(max_length=500)] | None = None
+    """Who makes it."""
     price: Price | None = None
+    """Price of one, in `currency`."""
     currency: Annotated[str, Meta(max_length=16)] | None = None
+    """ISO 4217 code of the price."""
     available: bool = True
+    """Whether it may be in lists."""
     attributes: dict[str, Any] | None = None
+    """Anything else; kept out of the way."""
     image_url: str | None = None
+    """Where its picture is."""
     updated_at: Time | None = None
+    """When the shop changed it; the broker's append time where it is missing."""
 
 
 class Trigger(msgspec.Struct, frozen=True):
     """The event that a list answers."""
 
     event_id: str
+    """Its id."""
     topic: str
+    """The topic it lay in."""
     partition: int
+    """The partition it lay in."""
     offset: int
+    """Its offset there."""
     event_time: int
+    """When it happened, epoch milliseconds."""
 
 
 class RecommendedItem(msgspec.Struct, frozen=True):
     """One place of a list: which item, why, and how sure (`score` orders within one list only)."""
 
     item_id: str
+    """The product."""
     rank: int
+    """Its place, from 1."""
     score: float
+    """Orders within one list only."""
     source: str
+    """Which way of finding candidates brought it."""
     reason: str
+    """Why it is there, as a shopper could read it."""
 
 
 class RecommendationList(msgspec.Struct, frozen=True):
     """A message of the topic `recommendations`: one shopper's whole list. Times: epoch milliseconds."""
 
     schema_version: int
+    """1; grows when a reader of the former version would go wrong."""
     recommendation_id: str
+    """Names the list; send it back in the clicks that follow it."""
     user_id: str
+    """The shopper; the message's key too."""
     placement: str
+    """The place on the site it is for."""
     sequence: int
+    """Grows with each list of a shopper: drop a list whose number is below one you have."""
     generated_at: int
+    """When it was made, epoch milliseconds."""
     expires_at: int
+    """Until when it may be shown, epoch milliseconds."""
     trigger: Trigger
+    """The newest event it takes into account."""
     model_versions: dict[str, str]
+    """Version by name of the models that took part."""
     degraded: list[str]
+    """What had to be left out, such as `reranker`; empty when all is well."""
     items: list[RecommendedItem]
+    """Best first; empty where nothing can be recommended."""
 
 
 class Source(NamedTuple):
@@ -322,16 +379,24 @@ def _invalid_field(text: str) -> InvalidMessage:
 def _not_json(value: bytes, error: Exception) -> InvalidMessage:
     """Name the field where the only fault is NaN or Infinity, which some producers write as JSON."""
     try:
-        lenient = json.loads(value)
+        field, content = next(_not_finite(json.loads(value)), ("", 0.0))
     except (ValueError, RecursionError):
-        lenient = None
-    if isinstance(lenient, dict):
-        for name, content in lenient.items():
-            if isinstance(content, float) and not math.isfinite(content):
-                return InvalidMessage(
-                    ErrorCode.INVALID_FIELD, f"{str(name)[:80]}: {content} is no JSON number"
-                )
+        field = ""
+    if field:
+        return InvalidMessage(ErrorCode.INVALID_FIELD, f"{field[:80]}: {content} is no JSON number")
     return InvalidMessage(ErrorCode.NOT_JSON, f"value: not JSON in UTF-8 ({error})")
+
+
+def _not_finite(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in parsed JSON that are not finite, each with its path."""
+    if isinstance(content, float) and not math.isfinite(content):
+        yield path, content
+    elif isinstance(content, dict):
+        for name, inner in content.items():
+            yield from _not_finite(inner, f"{path}.{name}" if path else name)
+    elif isinstance(content, list):
+        for position, inner in enumerate(content):
+            yield from _not_finite(inner, f"{path}[{position}]")
 
 
 def _check_ids(**fields: str) -> None:

@@ -1,0 +1,123 @@
+"""`streamrec catalog`: load products, withdraw products."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream.cli.options import ConfigFile, Json, print_json, run, say
+from stream.config import Config, load_config
+
+if TYPE_CHECKING:
+    from stream.core.events import ItemMessage
+
+app = typer.Typer(help="Load and withdraw products.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Kind(StrEnum):
+    """What a catalogue file is."""
+
+    ONLINE_RETAIL = "online-retail"
+    ICECAT = "icecat"
+    JSONL = "jsonl"
+    SYNTHETIC = "synthetic"
+
+
+@app.command("import")
+def import_items(
+    kind: Annotated[Kind, typer.Argument(help="What the file is; `synthetic` is the built-in shop.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="The file; none for `synthetic`.", exists=True, dir_okay=False)
+    ] = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Publish the products of a file to the topic `items`.
+
+    Importing a file again changes nothing but what differs: the topic is compacted, the key is the item id.
+
+    \b
+    Examples:
+      streamrec catalog import synthetic
+      streamrec catalog import online-retail ../shared/data/online_retail/events.csv.gz
+      streamrec catalog import icecat ../shared/data/icecat/products.jsonl.gz
+      streamrec catalog import jsonl my-products.jsonl
+    """
+    if (path is None) != (kind is Kind.SYNTHETIC):
+        raise typer.BadParameter(
+            "the built-in shop has no file" if path else f"{kind} needs the file to read", param_hint="PATH"
+        )
+    settings = load_config(config)
+    skipped: Counter[str] = Counter()
+    size = path.stat().st_size if path else None
+    sent = run(_import(settings, kind, path, size, skipped))
+    if json:
+        print_json({"sent": sent, "skipped": skipped})
+        return
+    say(f"{sent} products are in {settings.topics.items}")
+    from stream.cli.progress import say_skipped
+
+    say_skipped(skipped)
+
+
+@app.command()
+def remove(
+    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM_ID...", help="The products to withdraw.")],
+    config: ConfigFile = None,
+) -> None:
+    """Withdraw products: lists no longer hold them.
+
+    \b
+    Examples:
+      streamrec catalog remove 85048 79323P
+    """
+    settings = load_config(config)
+    run(_remove(settings, item_ids))
+    say(f"{len(item_ids)} products are withdrawn from {settings.topics.items}")
+
+
+async def _import(
+    config: Config, kind: Kind, path: Path | None, size: int | None, skipped: Counter[str]
+) -> int:
+    from stream.adapters.kafka_clients import producer
+    from stream.adapters.kafka_sender import Sender
+    from stream.cli.progress import progress_bar
+
+    async with producer(config.kafka.bootstrap) as client:
+        sender = Sender(client, config.topics)
+        with progress_bar("importing", size) as show:
+            items = _read(kind, path, skipped, lambda done: show(done, f"{sender.acknowledged} products"))
+            for item in items:
+                await sender.send(item)
+            await sender.flush()
+        return sender.acknowledged
+
+
+async def _remove(config: Config, item_ids: list[str]) -> None:
+    from stream.adapters.kafka_clients import producer
+    from stream.adapters.kafka_sender import Sender
+
+    async with producer(config.kafka.bootstrap) as client:
+        sender = Sender(client, config.topics)
+        for item_id in item_ids:
+            await sender.send_raw(config.topics.items, item_id.encode(), None)
+        await sender.flush()
+
+
+def _read(
+    kind: Kind, path: Path | None, skipped: Counter[str], progress: Callable[[int], None]
+) -> Iterable[ItemMessage]:
+    from stream.importers import icecat, jsonl, online_retail, synthetic
+
+    if path is None:
+        return synthetic.make_items()
+    if kind is Kind.ONLINE_RETAIL:
+        return online_retail.read_items(path, skipped, progress)
+    if kind is Kind.ICECAT:
+        return icecat.read_items(path, skipped, progress)
+    return jsonl.read_items(path, skipped, progress)

@@ -1,0 +1,40 @@
+"""The command line. Each module of this package is one group of commands and loads its libraries when run."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from stream.cli import catalog, configuration, local, publish, replay, schema, topics, user, watch, worker
+from stream.errors import StreamrecError
+
+app = typer.Typer(
+    name="streamrec",
+    help="Streaming real-time recommendations: clicks and searches in, refreshed lists out.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(local.app, name="local")
+app.add_typer(topics.app, name="topics")
+app.command("schema")(schema.write_schema)
+app.command("worker")(worker.run)
+app.add_typer(catalog.app, name="catalog")
+app.command("publish")(publish.publish)
+app.command("watch")(watch.watch)
+app.command("replay")(replay.replay)
+app.add_typer(user.app, name="user")
+app.command("config")(configuration.show)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one message on stderr and exit code 1, or 2 for wrong usage."""
+    try:
+        app()
+    except StreamrecError as error:
+        print(f"streamrec: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,71 @@
+"""`streamrec watch`: follow the lists as they are made."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stream.cli.options import ConfigFile, run
+from stream.config import Config, load_config
+
+
+def watch(
+    user: Annotated[str | None, typer.Option("--user", help="Only this shopper's lists.")] = None,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Start with the lists that are there already.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many lists.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Show this many items of each list.")] = 10,
+    config: ConfigFile = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the messages as JSON lines.")] = False,
+) -> None:
+    """Follow the lists until Ctrl-C.
+
+    \b
+    Examples:
+      streamrec watch
+      streamrec watch --user shopper-0001 --from-beginning
+      streamrec watch --json --limit 100 > lists.jsonl
+    """
+    run(_watch(load_config(config), user, from_beginning, limit, None if json else top))
+
+
+async def _watch(
+    config: Config, user: str | None, from_beginning: bool, limit: int | None, top: int | None
+) -> None:
+    """Print lists; `top` is None where they are printed as they are."""
+    import sys
+
+    import msgspec
+    from aiokafka import TopicPartition
+
+    from stream.adapters.kafka_clients import consumer
+    from stream.adapters.kafka_reading import partition_of
+    from stream.cli.reading import list_lines, read_titles
+    from stream.core.events import RecommendationList
+    from stream.errors import Unavailable
+
+    decoder = msgspec.json.Decoder(RecommendationList)
+    topic = config.topics.recommendations
+    titles = await read_titles(config) if top is not None else {}
+    async with consumer(config.kafka.bootstrap) as reader:
+        count = len(reader.partitions_for_topic(topic) or ()) if topic in await reader.topics() else 0
+        if not count:
+            raise Unavailable(f"there is no topic {topic}: `streamrec topics create` makes it")
+        numbers = range(count) if user is None else [partition_of(user.encode(), count)]
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        reader.assign(partitions)
+        await (reader.seek_to_beginning if from_beginning else reader.seek_to_end)(*partitions)
+        seen = 0
+        async for message in reader:
+            if message.value is None or (user is not None and message.key != user.encode()):
+                continue
+            if top is None:
+                sys.stdout.write(message.value.decode() + "\n")
+            else:
+                print("\n".join(list_lines(decoder.decode(message.value), titles, top)))
+            sys.stdout.flush()
+            seen += 1
+            if seen == limit:
+                return

@@ -6,10 +6,9 @@ asks who answers (cluster id, process id, server id) and has it do a piece of it
 
 from typing import Any
 
-import aiohttp
 import msgspec
 
-_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+_TIMEOUT_S = 2.0
 
 
 class KafkaReady(msgspec.Struct, frozen=True, tag=True):
@@ -61,9 +60,12 @@ class TritonReady(msgspec.Struct, frozen=True, tag=True):
 
     async def lacks(self, pid: int) -> str | None:
         """Say what is missing, or None when every model answers a canary."""
+        import aiohttp  # slow to load, and the command line's help must be fast
+
+        limit = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         url = f"http://127.0.0.1:{self.port}/v2"
         try:
-            async with aiohttp.ClientSession(timeout=_TIMEOUT, raise_for_status=True) as session:
+            async with aiohttp.ClientSession(timeout=limit, raise_for_status=True) as session:
                 async with session.get(url) as answer:
                     found = (await answer.json())["name"]
                 if found != self.server_id:
@@ -90,10 +92,13 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
 
     async def lacks(self, pid: int) -> str | None:
         """Say what is missing, or None when the worker is ready."""
+        import aiohttp  # slow to load, and the command line's help must be fast
+
+        limit = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         url = f"http://127.0.0.1:{self.port}/ready"
         try:
             async with (
-                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                aiohttp.ClientSession(timeout=limit) as session,
                 session.get(url) as answer,
             ):
                 text = await answer.text()

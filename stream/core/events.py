@@ -442,6 +442,6 @@ def _time_ms(name: str, value: int | str) -> int:
     if not EARLIEST_MS <= at_ms <= LATEST_MS:
         hint = ", is it in seconds?" if 0 < at_ms < EARLIEST_MS else ""
         raise InvalidMessage(
-            ErrorCode.INVALID_TIME, f"{name}: {at_ms} is no plausible epoch millisecond{hint}"
+            ErrorCode.INVALID_TIME, f"{name}: {str(at_ms)[:20]} is no plausible epoch millisecond{hint}"
         )
     return at_ms

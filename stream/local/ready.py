@@ -4,6 +4,7 @@ Another program may hold the port, and an open port says little: each question t
 asks who answers (cluster id, process id, server id) and has it do a piece of its work.
 """
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ class KafkaReady(msgspec.Struct, frozen=True, tag=True):
         from aiokafka.admin import AIOKafkaAdminClient
         from aiokafka.errors import KafkaError
 
+        if not await _is_open(self.port):
+            return "the port is not open"
         admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{self.port}", request_timeout_ms=2000)
         try:
             await admin.start()
@@ -108,6 +111,16 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
 
 
 Ready = KafkaReady | RedisReady | TritonReady | WorkerReady
+
+
+async def _is_open(port: int) -> bool:
+    """Tell whether anybody listens: far cheaper to ask again and again than a Kafka client is."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _canary(config: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Stack:
         fetching: Fetching,
         told: Callable[[str], None],
     ) -> Endpoints:
-        self._refuse_if_running()
+        self._refuse_if_running(workers)
         if left := kill_marked(self.folder):
             told(f"cleared {left} processes that an earlier stack had left")
         at = self._ports(wanted_ports, workers)
@@ -312,7 +312,7 @@ class Stack:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def _refuse_if_running(self) -> None:
+    def _refuse_if_running(self, workers: int) -> None:
         if not self.is_running():
             return
         status = self.status()
@@ -323,6 +323,12 @@ class Stack:
             raise LocalStackError(
                 f"The stack in {self.folder} is up, but not well: {', '.join(ill)}. See "
                 "`streamrec local status`; `streamrec local down` and `up` start it anew."
+            )
+        running = sum(server.name.startswith("worker-") for server in status.servers)
+        if workers > running:
+            raise LocalStackError(
+                f"The stack in {self.folder} is up already, with {running} workers and not {workers}: "
+                "`streamrec local down` and `up` start it anew."
             )
         raise AlreadyUp(
             f"The stack in {self.folder} is up already, since {status.started_at}.",

@@ -6,6 +6,7 @@ stack goes away before it said `Keep`: the other end of the socket FD then close
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -300,6 +301,9 @@ def _sweep(server: Server) -> None:
 def main() -> None:
     """Supervise the stack in the folder named first, for the owner at the socket named second."""
     folder, descriptor = Path(sys.argv[1]), int(sys.argv[2])
+    # aiokafka complains about every question that comes too early, which here is no fault.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # Somebody may be looking at the lock just now; no other supervisor holds it.
     with (
         cache.locked(folder / "supervisor.lock", meanwhile=lambda: None),
         socket.socket(fileno=descriptor) as owner,

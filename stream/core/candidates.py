@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
+from stream.core.search import relative
 from stream.core.signals import GAP_DECAY, NEGLIGIBLE, REACH, RowView, neighbour_log2_at
 from stream.core.state import REMOVE_FROM_CART, Search, UserState, cart_of, session_of
 
@@ -88,7 +89,7 @@ class Context:
     near_query: Hits = NO_HITS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Candidates:
     """N candidates by slot, ascending, and what is known of each; R rows of neighbours were read.
 
@@ -97,8 +98,9 @@ class Candidates:
     `bought_ms` and `touched_ms` [N] are when the shopper last bought or touched it before this session, 0
     for never; `touches` [N] how often that is remembered; `transition` [N] how often it came near one
     of the session's items then. `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
-    the best. `trending` and `new` [N] say which source offered it. `seen` [N] marks items of the session,
-    which are there only to fill up a list that would be too short.
+    the best; `matches` [N] marks what a search found. `trending`, `trending_in_category` and `new` [N] say
+    which source offered it. `seen` [N] marks items of the session, which are there only to fill up a
+    list that would be too short.
     """
 
     slots: IntArray
@@ -117,6 +119,7 @@ class Candidates:
     cosine_taste: FloatArray
     cosine_query: FloatArray
     bm25: FloatArray
+    matches: BoolArray
     trending: BoolArray
     trending_in_category: BoolArray
     new: BoolArray
@@ -193,13 +196,13 @@ def gather(context: Context, policy: Policy) -> Candidates:
     neighbours = _Neighbours(context, row_items)
     history = _History(context, session, policy)
     wanted = np.zeros(len(items.available), np.bool_)
-    query_hits = np.concatenate([context.near_query.slots[:QUERY], context.lexical.slots[:QUERY]])
+    query_hits = np.concatenate([_nearest(context.near_query, QUERY), context.lexical.slots[:QUERY]])
     wanted[query_hits] = True
     wanted[neighbours.best(context, slice(0, session_rows), RECENCY, COVISITED)] = True
     wanted[neighbours.best(context, slice(session_rows, None), 1.0, PROFILE)] = True
     wanted[history.slots[:HISTORY]] = True
-    wanted[context.near_session.slots[:NEAR_SESSION]] = True
-    wanted[context.near_taste.slots[:NEAR_TASTE]] = True
+    wanted[_nearest(context.near_session, NEAR_SESSION)] = True
+    wanted[_nearest(context.near_taste, NEAR_TASTE)] = True
     wanted[context.trending.slots[:TRENDING]] = True
     wanted[context.new_items[:NEW]] = True
     category_hits = _in_category(context, session)
@@ -231,6 +234,7 @@ def gather(context: Context, policy: Policy) -> Candidates:
         cosine_taste=cosines[-2],
         cosine_query=cosines[-1],
         bm25=_bm25(context, slots),
+        matches=np.isin(slots, query_hits),
         trending=np.isin(slots, context.trending.slots),
         trending_in_category=np.isin(slots, category_hits),
         new=np.isin(slots, context.new_items),
@@ -417,8 +421,13 @@ def _bm25(context: Context, slots: IntArray) -> FloatArray:
         order = np.argsort(slots)
         place = order[np.minimum(np.searchsorted(slots, context.lexical.slots, sorter=order), len(slots) - 1)]
         known = slots[place] == context.lexical.slots
-        result[place[known]] = context.lexical.scores[known] / max(float(context.lexical.scores.max()), 1e-9)
+        result[place[known]] = relative(context.lexical.scores)[known]
     return result
+
+
+def _nearest(hits: Hits, limit: int) -> IntArray:
+    """The nearest of some hits that are not opposite."""
+    return hits.slots[:limit][hits.scores[:limit] > 0]
 
 
 def _hits(slots: IntArray, scores: FloatArray) -> Hits:

@@ -182,6 +182,9 @@ class Recommender:
             trigger = max(shopper_events, key=lambda event: (event.source.timestamp_ms, event.at_ms))
             newest_ms = [entries[-1].at_ms for entries in (after.interactions, after.searches) if entries]
             shoppers.append(_Shopper(before, after, trigger, max([trigger.at_ms, *newest_ms])))
+        # Rows skip offsets below the last one they took from a source, so the shoppers' are put in order.
+        for new in learnt_now.values():
+            new.sort(key=lambda increment: (increment.source, increment.offset))
         return shoppers, learnt_now
 
     async def _lists(self, shoppers: Sequence[_Shopper]) -> list[RecommendationList]:

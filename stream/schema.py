@@ -125,8 +125,8 @@ DEAD_LETTER_HEADERS: Document = {
 
 def documents() -> Iterator[tuple[str, bytes]]:
     """Yield each document: its path below `docs/` and its bytes."""
-    for name, message in MESSAGES.items():
-        yield message.file, _bytes({"$schema": DIALECT, "title": name, **json_schema(message.type)})
+    for message in MESSAGES.values():
+        yield message.file, _bytes({"$schema": DIALECT, **json_schema(message.type)})
     yield ASYNCAPI_FILE, _bytes(asyncapi())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from stream.errors import Unavailable
 
@@ -70,6 +70,10 @@ async def _started(client: Any, bootstrap: str, stop: Any) -> AsyncIterator[None
     except (KafkaConnectionError, KafkaTimeoutError, ConnectionError) as error:
         raise Unavailable(
             f"Kafka did not answer at {bootstrap}: is it running? `streamrec local status` tells"
+        ) from error
+    except UnknownTopicOrPartitionError as error:
+        raise Unavailable(
+            f"Kafka at {bootstrap} does not have the topic: `streamrec topics create` makes it"
         ) from error
     except KafkaError as error:
         raise Unavailable(f"Kafka at {bootstrap} refused: {error}") from error

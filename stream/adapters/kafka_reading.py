@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from stream.adapters.kafka_clients import consumer
-from stream.errors import Unavailable
 
 WINDOW = 1_000
 POLL_MS = 500
@@ -20,12 +22,8 @@ async def last_value(bootstrap: str, topic: str, key: bytes) -> bytes | None:
     Raises:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
-    async with consumer(bootstrap) as reader:
-        partitions = await _partitions(reader, topic)
-        partition = partitions[partition_of(key, len(partitions))]
-        reader.assign([partition])
-        first = (await reader.beginning_offsets([partition]))[partition]
-        end = (await reader.end_offsets([partition]))[partition]
+    async with partitions(bootstrap, topic, key) as (reader, [partition]):
+        first, end = await _bounds(reader, partition)
         while end > first:
             start = max(first, end - WINDOW)
             found = [value for at, value in await _window(reader, partition, start, end) if at == key]
@@ -38,11 +36,9 @@ async def last_value(bootstrap: str, topic: str, key: bytes) -> bytes | None:
 async def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:
     """Return the newest value of every key that has one. Raises as `last_value`."""
     found: dict[bytes, bytes] = {}
-    async with consumer(bootstrap) as reader:
-        for partition in await _partitions(reader, topic):
-            reader.assign([partition])
-            first = (await reader.beginning_offsets([partition]))[partition]
-            end = (await reader.end_offsets([partition]))[partition]
+    async with partitions(bootstrap, topic) as (reader, all_of_it):
+        for partition in all_of_it:
+            first, end = await _bounds(reader, partition)
             for key, value in await _window(reader, partition, first, end):
                 if key is not None and value is not None:
                     found[key] = value
@@ -51,15 +47,33 @@ async def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:
     return found
 
 
+@asynccontextmanager
+async def partitions(
+    bootstrap: str, topic: str, key: bytes | None = None
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    """A consumer that has a topic's partitions assigned, or only the one of a key.
+
+    Raises:
+        Unavailable: Kafka did not answer, or the topic does not exist.
+    """
+    async with consumer(bootstrap, topic) as reader:
+        assigned = sorted(reader.assignment())
+        if key is not None:
+            assigned = [assigned[partition_of(key, len(assigned))]]
+            reader.unsubscribe()
+            reader.assign(assigned)
+        yield reader, assigned
+
+
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that producers give a key (murmur2, as in the Java client)."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
-async def _partitions(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    if topic not in await reader.topics():
-        raise Unavailable(f"there is no topic {topic}: `streamrec topics create` makes it")
-    return [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic))]
+async def _bounds(reader: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first offset of a partition, and the one that its next message will have."""
+    first = (await reader.beginning_offsets([partition]))[partition]
+    return first, (await reader.end_offsets([partition]))[partition]
 
 
 async def _window(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from io import FileIO
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -18,6 +17,8 @@ from stream.cli.options import ConfigFile, Json, print_json, run, say
 from stream.config import Config, load_config
 
 LINES_AHEAD = 1_000
+CHUNK_BYTES = 65_536
+STDIN = "-"
 
 
 class Kind(StrEnum):
@@ -38,10 +39,7 @@ class Rejected(msgspec.Struct, frozen=True):
 
 def publish(
     topic: Annotated[Kind, typer.Argument(help="What the lines are.")],
-    file: Annotated[
-        Path,
-        typer.Argument(help="JSON lines; - reads from stdin.", exists=True, dir_okay=False, allow_dash=True),
-    ] = Path("-"),
+    file: Annotated[str, typer.Argument(help="JSON lines; - reads from stdin.")] = STDIN,
     raw: Annotated[bool, typer.Option("--raw", help="Send invalid lines too, as they are.")] = False,
     config: ConfigFile = None,
     json: Json = False,
@@ -53,11 +51,14 @@ def publish(
     \b
     Examples:
       streamrec publish clicks events.jsonl
-      echo '{"event_id":"1","event_type":"view_item","event_time":"2026-01-31T12:00:00Z",
-             "user_id":"u1","item_id":"01001"}' | tr -d '\\n' | streamrec publish clicks
+      echo '{"item_id": "x1", "title": "Red mug"}' | streamrec publish items
     """
     settings = load_config(config)
-    sent, rejected = run(_publish(settings, topic, file, raw=raw))
+    try:
+        stream = open(0 if file == STDIN else file, "rb", buffering=0)  # noqa: PTH123, SIM115
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from None
+    sent, rejected = run(_publish(settings, topic, stream, raw=raw))
     if json:
         print_json({"sent": sent, "rejected": rejected})
     else:
@@ -71,7 +72,7 @@ def publish(
         raise typer.Exit(1)
 
 
-async def _publish(config: Config, kind: Kind, file: Path, *, raw: bool) -> tuple[int, list[Rejected]]:
+async def _publish(config: Config, kind: Kind, stream: FileIO, *, raw: bool) -> tuple[int, list[Rejected]]:
     from stream.adapters.kafka_clients import producer
     from stream.adapters.kafka_sender import Sender
 
@@ -79,7 +80,7 @@ async def _publish(config: Config, kind: Kind, file: Path, *, raw: bool) -> tupl
     async with producer(config.kafka.bootstrap) as client:
         sender = Sender(client, config.topics)
         number = 0
-        async for line in _lines(file):
+        async for line in _lines(stream):
             number += 1
             if not line:
                 continue
@@ -93,28 +94,28 @@ async def _publish(config: Config, kind: Kind, file: Path, *, raw: bool) -> tupl
         return sender.acknowledged, rejected
 
 
-async def _lines(file: Path) -> AsyncIterator[bytes]:
-    """The lines of a file or of stdin, each as soon as it is there, without blocking the sender."""
-    queue: asyncio.Queue[bytes | OSError | None] = asyncio.Queue(LINES_AHEAD)
+async def _lines(stream: FileIO) -> AsyncIterator[bytes]:
+    """The lines of a stream, each as soon as it is there, without blocking the sender."""
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(LINES_AHEAD)
     loop = asyncio.get_running_loop()
 
-    def put(line: bytes | OSError | None) -> None:
+    def put(line: bytes | None) -> None:
         asyncio.run_coroutine_threadsafe(queue.put(line), loop).result()
 
-    def read(stream: BinaryIO) -> None:
+    def read() -> None:
         try:
-            for line in stream:
-                put(line.strip())
+            rest = b""
+            while chunk := stream.read(CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    put(line.strip())
+            put(rest.strip())
+        finally:
             put(None)
-        except OSError as error:
-            put(error)
 
-    stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
-    # A daemon: Ctrl-C must not wait for a terminal's next line.
-    threading.Thread(target=read, args=(stream,), daemon=True).start()
+    # A daemon on an unbuffered stream: Ctrl-C must not wait for a terminal's next line.
+    threading.Thread(target=read, daemon=True).start()
     while (line := await queue.get()) is not None:
-        if isinstance(line, OSError):
-            raise typer.BadParameter(f"{file}: {line.strerror}")
         yield line
 
 

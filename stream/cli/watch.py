@@ -38,28 +38,19 @@ async def _watch(
     import sys
 
     import msgspec
-    from aiokafka import TopicPartition
 
-    from stream.adapters.kafka_clients import consumer
-    from stream.adapters.kafka_reading import partition_of
+    from stream.adapters.kafka_reading import partitions
     from stream.cli.reading import list_lines, read_titles
     from stream.core.events import RecommendationList
-    from stream.errors import Unavailable
 
     decoder = msgspec.json.Decoder(RecommendationList)
-    topic = config.topics.recommendations
     titles = await read_titles(config) if top is not None else {}
-    async with consumer(config.kafka.bootstrap) as reader:
-        count = len(reader.partitions_for_topic(topic) or ()) if topic in await reader.topics() else 0
-        if not count:
-            raise Unavailable(f"there is no topic {topic}: `streamrec topics create` makes it")
-        numbers = range(count) if user is None else [partition_of(user.encode(), count)]
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        reader.assign(partitions)
-        await (reader.seek_to_beginning if from_beginning else reader.seek_to_end)(*partitions)
+    key = None if user is None else user.encode()
+    async with partitions(config.kafka.bootstrap, config.topics.recommendations, key) as (reader, assigned):
+        await (reader.seek_to_beginning if from_beginning else reader.seek_to_end)(*assigned)
         seen = 0
         async for message in reader:
-            if message.value is None or (user is not None and message.key != user.encode()):
+            if message.value is None or key not in (None, message.key):
                 continue
             if top is None:
                 sys.stdout.write(message.value.decode() + "\n")

@@ -1,0 +1,25 @@
+# The worker, and every other `streamrec` command.
+
+FROM python:3.12.12-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/streamrec
+WORKDIR /src
+COPY pyproject.toml ./
+# The dependencies by themselves, so that a change of the code does not install them again.
+RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+      > /tmp/requirements.txt \
+    && /opt/streamrec/bin/pip install --only-binary=:all: -r /tmp/requirements.txt
+COPY LICENSE README.md ./
+COPY stream ./stream
+COPY triton/model_factory ./triton/model_factory
+RUN /opt/streamrec/bin/pip install --no-deps .
+
+FROM python:3.12.12-slim-bookworm
+RUN useradd --uid 10001 --create-home streamrec
+COPY --from=build /opt/streamrec /opt/streamrec
+ENV PATH=/opt/streamrec/bin:$PATH PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+USER 10001
+WORKDIR /home/streamrec
+EXPOSE 9464
+ENTRYPOINT ["streamrec"]
+CMD ["worker"]

@@ -11,17 +11,25 @@ change; `tests/unit/test_state_codec.py` holds golden bytes of each.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
 
 import msgspec
 
+from stream.core.events import EVENT_TYPES
 from stream.core.state import Interaction, Owned, Search, UserState
 from stream.errors import StreamrecError
 
 VERSION = 1
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder()
+_decoder = msgspec.msgpack.Decoder(
+    tuple[
+        str,
+        tuple[list[int], bytes | list[int], bytes, list[int], bytes],
+        tuple[list[int], list[str], list[int]],
+        tuple[list[int], bytes | list[int]],
+    ]
+)
 
 
 class UnreadableState(StreamrecError):
@@ -69,6 +77,8 @@ def decode(user_id: str, data: bytes) -> UserState:
         names, interactions, searches, owned = _decoder.decode(zlib.decompress(data[9:], wbits=-15))
         items = [_unescape(name) for name in names.split("\n")]
         times, places, kinds, sessions, digests = interactions
+        if max(kinds, default=0) >= len(EVENT_TYPES):
+            raise ValueError("unknown event type")
         return UserState(
             user_id=user_id,
             sequence=int.from_bytes(data[1:9], "big"),
@@ -94,7 +104,7 @@ def decode(user_id: str, data: bytes) -> UserState:
                 for at_ms, place in zip(accumulate(owned[0]), owned[1], strict=True)
             ),
         )
-    except (zlib.error, msgspec.DecodeError, ValueError, IndexError, TypeError) as error:
+    except (zlib.error, msgspec.DecodeError, ValueError, IndexError) as error:
         raise UnreadableState(f"damaged state: {error}") from None
 
 
@@ -118,8 +128,9 @@ def _runs(values: list[int]) -> list[int]:
     return runs
 
 
-def _unrun(runs: list[Any]) -> list[int]:
-    return [value for value, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count)]
+def _unrun(runs: list[int]) -> Iterator[int]:
+    """One by one, so that a damaged count ends where the other columns do."""
+    return (value for value, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count))
 
 
 def _escape(item_id: str) -> str:

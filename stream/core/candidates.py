@@ -38,6 +38,19 @@ NEW = 15
 QUERY = 100
 """Candidates that match a search."""
 
+OFFERS = (
+    "search",
+    "covisited",
+    "profile",
+    "history",
+    "similar",
+    "taste",
+    "trending",
+    "trending_in_category",
+    "new",
+)
+"""Where candidates come from, in the order of their bits."""
+
 RECENCY = 0.55
 """What an item of the session counts for co-visitation, to the power of its age in items."""
 SESSION_RECENCY = 0.8
@@ -98,9 +111,8 @@ class Candidates:
     `bought_ms` and `touched_ms` [N] are when the shopper last bought or touched it before this session, 0
     for never; `touches` [N] how often that is remembered; `transition` [N] how often it came near one
     of the session's items then. `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
-    the best; `matches` [N] marks what a search found. `trending`, `trending_in_category` and `new` [N] say
-    which source offered it. `seen` [N] marks items of the session, which are there only to fill up a
-    list that would be too short.
+    the best. `offered` [N] has one bit for each of `OFFERS` that named the candidate. `seen` [N] marks items
+    of the session, which are there only to fill up a list that would be too short.
     """
 
     slots: IntArray
@@ -119,10 +131,11 @@ class Candidates:
     cosine_taste: FloatArray
     cosine_query: FloatArray
     bm25: FloatArray
-    matches: BoolArray
-    trending: BoolArray
-    trending_in_category: BoolArray
-    new: BoolArray
+    offered: NDArray[np.uint16]
+
+    def by(self, offer: str) -> BoolArray:
+        """Which candidates one of `OFFERS` named [N]."""
+        return (self.offered & (1 << OFFERS.index(offer))) > 0
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -189,39 +202,44 @@ def gather(context: Context, policy: Policy) -> Candidates:
     `policy.exclude_bought_days`. Items seen in this session come in only where the others cannot fill
     a list.
     """
-    items, state = context.items, context.state
-    session, before = _split(state, policy)
-    session_rows = len(session[:SESSION_ROWS])
-    row_items = session[:SESSION_ROWS] + before[:HISTORY_ROWS]
-    neighbours = _Neighbours(context, row_items)
+    items = context.items
+    session, before = _split(context.state, policy)
+    recent = session[:SESSION_ROWS]
+    neighbours = _Neighbours(context, recent + before[:HISTORY_ROWS])
     history = _History(context, session, policy)
-    wanted = np.zeros(len(items.available), np.bool_)
-    query_hits = np.concatenate([_nearest(context.near_query, QUERY), context.lexical.slots[:QUERY]])
-    wanted[query_hits] = True
-    wanted[neighbours.best(context, slice(0, session_rows), RECENCY, COVISITED)] = True
-    wanted[neighbours.best(context, slice(session_rows, None), 1.0, PROFILE)] = True
-    wanted[history.slots[:HISTORY]] = True
-    wanted[_nearest(context.near_session, NEAR_SESSION)] = True
-    wanted[_nearest(context.near_taste, NEAR_TASTE)] = True
-    wanted[context.trending.slots[:TRENDING]] = True
-    wanted[context.new_items[:NEW]] = True
-    category_hits = _in_category(context, session)
-    wanted[category_hits] = True
-    seen_slots = _slots(session, items)
-    wanted &= items.available
-    wanted[_slots(_forbidden(context, policy), items)] = False
-    fill = seen_slots[wanted[seen_slots]]
-    wanted[seen_slots] = False
-    slots = np.flatnonzero(wanted).astype(np.int32)
+    offered = np.zeros(len(items.available), np.uint16)
+    offers = (
+        _search_hits(context),
+        neighbours.best(context, slice(0, len(recent)), RECENCY, COVISITED),
+        neighbours.best(context, slice(len(recent), None), 1.0, PROFILE),
+        history.slots[:HISTORY],
+        _nearest(context.near_session, NEAR_SESSION),
+        _nearest(context.near_taste, NEAR_TASTE),
+        context.trending.slots[:TRENDING],
+        _in_category(context, session),
+        context.new_items[:NEW],
+    )
+    for place, slots in enumerate(offers):
+        offered[slots] |= 1 << place
+    offered[~items.available] = 0
+    offered[_slots(_forbidden(context, policy), items)] = 0
+    seen = np.unique(_slots(session, items))
+    fill = seen[offered[seen] > 0]
+    fill_offered = offered[fill]
+    offered[fill] = 0
+    slots = np.flatnonzero(offered).astype(np.int32)
     if len(slots) < policy.list_length and len(fill):
-        slots = np.sort(np.concatenate([slots, np.unique(fill)]))
+        offered[fill] = fill_offered
+        slots = np.flatnonzero(offered).astype(np.int32)
+    seen_here = np.zeros(len(offered), np.bool_)
+    seen_here[fill] = True
     forward, backward = neighbours.of(slots)
-    cosines = _cosines(context, row_items[:session_rows], slots)
+    cosines = _cosines(context, recent, slots)
     return Candidates(
         slots=slots,
-        seen=np.isin(slots, fill),
-        row_items=tuple(row_items),
-        session_rows=session_rows,
+        seen=seen_here[slots],
+        row_items=tuple(neighbours.row_items),
+        session_rows=len(recent),
         row_popularity=neighbours.popularity,
         forward=forward,
         backward=backward,
@@ -229,15 +247,12 @@ def gather(context: Context, policy: Policy) -> Candidates:
         touched_ms=history.column(slots, history.touched_ms),
         touches=history.column(slots, history.touches).astype(np.float32),
         transition=history.column(slots, history.transition).astype(np.float32),
-        cosine_rows=cosines[:session_rows],
+        cosine_rows=cosines[: len(recent)],
         cosine_session=cosines[-3],
         cosine_taste=cosines[-2],
         cosine_query=cosines[-1],
         bm25=_bm25(context, slots),
-        matches=np.isin(slots, query_hits),
-        trending=np.isin(slots, context.trending.slots),
-        trending_in_category=np.isin(slots, category_hits),
-        new=np.isin(slots, context.new_items),
+        offered=offered[slots],
     )
 
 
@@ -245,6 +260,7 @@ class _Neighbours:
     """The rows of signals laid over one another: row by neighbour."""
 
     def __init__(self, context: Context, row_items: list[str]) -> None:
+        self.row_items = row_items
         views = [context.rows.get(item_id, NO_ROW) for item_id in row_items]
         now = neighbour_log2_at(context.at_ms)
         capacity = len(context.items.available)
@@ -428,6 +444,11 @@ def _bm25(context: Context, slots: IntArray) -> FloatArray:
 def _nearest(hits: Hits, limit: int) -> IntArray:
     """The nearest of some hits that are not opposite."""
     return hits.slots[:limit][hits.scores[:limit] > 0]
+
+
+def _search_hits(context: Context) -> IntArray:
+    """What a search found, by words and by vectors."""
+    return np.concatenate([context.lexical.slots[:QUERY], _nearest(context.near_query, QUERY)])
 
 
 def _hits(slots: IntArray, scores: FloatArray) -> Hits:

@@ -90,14 +90,14 @@ def _grounds(context: Context, candidates: Candidates) -> dict[str, BoolArray]:
     rows = candidates.session_rows
     unseen = ~candidates.seen
     return {
-        "search": candidates.matches & (context.query is not None),
+        "search": candidates.by("search") & (context.query is not None),
         "covisited": both[:rows].any(axis=0) & unseen,
         "profile": both[rows:].any(axis=0) & unseen,
         "history": (candidates.touched_ms > 0) & unseen,
         "similar": (candidates.cosine_rows > 0).any(axis=0) & unseen,
         "taste": (candidates.cosine_taste > 0) & unseen,
-        "trending": candidates.trending | candidates.trending_in_category,
-        "new": candidates.new,
+        "trending": candidates.by("trending") | candidates.by("trending_in_category"),
+        "new": candidates.by("new"),
         "session": candidates.seen,
     }
 
@@ -120,7 +120,7 @@ def _reason(context: Context, candidates: Candidates, position: int, source: str
     if source == "taste":
         return "similar to what you looked at before"
     if source == "trending":
-        if candidates.trending[position]:
+        if candidates.by("trending")[position]:
             return "popular right now"
         item = context.items.at(int(candidates.slots[position]))
         return f"popular in {_short(item.category)}"

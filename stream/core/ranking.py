@@ -131,7 +131,7 @@ def select(
     final = np.where(finite, final, final[finite].min(initial=0.0) - 1.0)
     tier = 2 * candidates.seen
     if context.query is not None and not query_age(context.state, context.query):
-        tier = tier + ~candidates.matches
+        tier = tier + ~candidates.by("search")
     final -= tier * (float(np.ptp(final)) + 1.0)
     categories = context.items.category[candidates.slots]
     used: dict[int, int] = {}

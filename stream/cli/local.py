@@ -1,7 +1,7 @@
 """`streamrec local`: Kafka, Redis and Triton on this machine, without Docker."""
 
+import os
 import signal
-import subprocess
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -60,7 +60,7 @@ def up(
     stack = Stack(home, models)
     _end_on_signals()
     try:
-        with _Bars() as bars:
+        with Bars() as bars:
             endpoints = stack.up(
                 workers,
                 wanted_ports=_ports(port or []),
@@ -99,21 +99,20 @@ def status(home: Folder = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def logs(
-    server: Annotated[str, typer.Argument(help="kafka, redis, triton, worker-0, ... or supervisor.")],
+    server: Annotated[
+        str | None,
+        typer.Argument(help="kafka, redis, triton, worker-0, ... or supervisor; all if left out."),
+    ] = None,
     home: Folder = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are added.")] = False,
 ) -> None:
-    """Show the log of one server.
+    """Show the log of one server, or of all.
 
     Example: streamrec local logs triton -n 100 -f
     """
-    path = Stack(home).log(server)
-    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
-    try:
-        raise typer.Exit(subprocess.run(command, check=False).returncode)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    paths = Stack(home).logs(server)
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, paths)])
 
 
 @app.command()
@@ -130,7 +129,7 @@ def down(
     _said.print(f"Stopped the stack in {stack.folder}." if stopped else f"No stack runs in {stack.folder}.")
 
 
-class _Bars:
+class Bars:
     """Progress bars on stderr, shown from the first step on."""
 
     def __init__(self) -> None:
@@ -144,7 +143,7 @@ class _Bars:
             console=_said,
         )
 
-    def __enter__(self) -> "_Bars":
+    def __enter__(self) -> "Bars":
         return self
 
     def __exit__(self, *_: object) -> None:

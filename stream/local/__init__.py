@@ -7,7 +7,7 @@
     control.py      how the two talk: JSON lines over a Unix socket in the stack's folder
     server.py       what a server is: a command, its ports, a question that shows it is ready
     kafka.py redis.py triton.py workers.py   the four kinds of server
-    java.py libpython.py                     what they need of the system
+    java.py libpython.py jars.py             what they need of the system and of Maven Central
     fetching.py cache.py   getting it: shown, cancellable, once for all stacks of a user
     ports.py processes.py                    free ports; processes that die with their parent
 """

@@ -70,12 +70,14 @@ class Fetching:
         failed: str,
         step: Step,
         cwd: Path | None = None,
+        counted: bool = False,
         end_at: str | None = None,
     ) -> None:
         """Run a command to its end, noting its output on `step`.
 
         Args:
             failed: what to say when it fails; its last lines are added.
+            counted: each line it prints is one part of the step.
             end_at: ask it to end once it prints this; its exit code then says nothing.
 
         Raises:
@@ -106,6 +108,8 @@ class Fetching:
                 if line := line.strip():
                     last.append(line)
                     step.note(line)
+                    if counted:
+                        step.advance()
                     if end_at and end_at in line:
                         asked_to_end = True
                         process.terminate()

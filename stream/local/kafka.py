@@ -1,20 +1,18 @@
 """Kafka: one KRaft node from Maven Central's jars, without ZooKeeper and without Docker."""
 
 import base64
-import hashlib
 import os
-import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stream.errors import LocalStackError
 from stream.local import cache, ports
-from stream.local.fetching import Fetching, Step
+from stream.local.fetching import Fetching
 from stream.local.java import find_java
 from stream.local.ready import KafkaReady
 from stream.local.server import Once, Server
@@ -181,42 +179,13 @@ def _format(settings: Path, cluster_id: str) -> list[str]:
 
 def _download(folder: Path, fetching: Fetching) -> None:
     """Fetch the pinned jars from Maven Central into `folder`."""
-    try:
-        from jgo.maven import MavenContext
-    except ImportError:
-        raise LocalStackError(
-            "Kafka is fetched with jgo, which is not installed: "
-            "install it with `pip install 'streamrec[local]'`."
-        ) from None
-    pins = [line.split() for line in _LOCK.read_text().splitlines()]
-    maven = MavenContext(repo_cache=folder / "maven")
-
-    def download(pin: list[str], step: Step) -> None:
-        fetching.go_on()
-        coordinates, sha256 = pin
-        group, artifact, version = coordinates.split(":")
-        step.note(artifact)
-        try:
-            jar = maven.project(group, artifact).at_version(version).artifact().resolve()
-        except Exception as error:  # whatever jgo and its HTTP client raise
-            raise LocalStackError(f"{coordinates} could not be fetched: {error}") from error
-        if hashlib.sha256(jar.read_bytes()).hexdigest() != sha256:
-            raise LocalStackError(f"{coordinates} is not the pinned file: its sha256 differs")
-        jar.rename(folder / jar.name)
-        step.advance()
-
-    with (
-        fetching.step("Kafka", total=len(pins)) as step,
-        ThreadPoolExecutor(8, thread_name_prefix="jar") as threads,
-    ):
-        downloads = [threads.submit(download, pin, step) for pin in pins]
-        try:
-            for done in as_completed(downloads):
-                done.result()
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
-    shutil.rmtree(folder / "maven")
+    with fetching.step("Kafka", total=len(_LOCK.read_text().splitlines())) as step:
+        fetching.run(
+            [sys.executable, "-P", "-m", "stream.local.jars", str(_LOCK), str(folder)],
+            failed="Kafka's jars could not be fetched",
+            step=step,
+            counted=True,
+        )
 
 
 def _cluster_id(formatted: Path) -> str:

@@ -73,6 +73,7 @@ class StackState(msgspec.Struct):
     started_at: str
     endpoints: Endpoints
     servers: dict[str, ServerState] = {}
+    ending: bool = False
 
 
 def log_path(folder: Path, name: str) -> Path:

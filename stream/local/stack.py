@@ -122,8 +122,7 @@ class Stack:
         told: Callable[[str], None],
     ) -> Endpoints:
         self._refuse_if_running(workers)
-        if left := kill_marked(self.folder):
-            told(f"cleared {left} processes that an earlier stack had left")
+        kill_marked(self.folder)  # what a stack whose supervisor was killed may have left
         at = self._ports(wanted_ports, workers)
         endpoints = _endpoints(self.folder, at)
         servers = self._servers(at, fetching)
@@ -149,7 +148,7 @@ class Stack:
             control.close()
             with suppress(subprocess.TimeoutExpired):
                 supervisor.wait(20)
-            self._clear(supervisor.pid)
+            kill_marked(self.folder)
             raise
         return endpoints
 
@@ -222,33 +221,37 @@ class Stack:
             now: kill instead of asking to end; for stacks whose data is thrown away.
             timeout_s: then whatever is left is killed.
         """
+        state = self._state()
         running = self.is_running()
         if running:
             with suppress(OSError, LocalStackError):
                 control = Control.connect(self.folder)
                 control.ask(Shutdown(now), timeout_s=5.0)
                 control.close()
-            deadline = time.monotonic() + timeout_s
-            while self.is_running() and time.monotonic() < deadline:
-                time.sleep(0.02)
+            with suppress(LocalStackError):
+                self._await(lambda: not self.is_running(), "the stack to end", timeout_s)
         if self._owned is not None:
             self._owned.close()
             self._owned = None
-        state = self._state()
-        left = self._clear(state.supervisor_pid if state else None)
-        return running or left
+        if state is not None and self.is_running():
+            with suppress(ProcessLookupError):
+                os.kill(state.supervisor_pid, signal.SIGKILL)
+        # An `up` that has begun meanwhile clears what is left itself, and is not to be hurt.
+        with suppress(BlockingIOError, FileNotFoundError), cache.locked(self.folder / "up.lock"):
+            return kill_marked(self.folder) > 0 or running
+        return running
 
-    def log(self, name: str) -> Path:
-        """Return the log file of a server, or of the `supervisor`.
+    def logs(self, name: str | None = None) -> list[Path]:
+        """Return the log file of a server or of the `supervisor`, or all of them.
 
         Raises:
             LocalStackError: there is none of that name.
         """
-        path = log_path(self.folder, name)
-        if not path.exists():
-            names = ", ".join(sorted(p.stem for p in self.folder.glob("logs/*.log"))) or "no logs"
-            raise LocalStackError(f"{self.folder} has no log of {name}; it has: {names}.")
-        return path
+        found = {path.stem: path for path in sorted(self.folder.glob("logs/*.log"))}
+        if not found or (name and name not in found):
+            names = ", ".join(found) or "none"
+            raise LocalStackError(f"{self.folder} has no log of {name or 'anything'}; it has: {names}.")
+        return [found[name]] if name else list(found.values())
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to one server, as a fault would, and wait until a deadly one has worked."""
@@ -313,11 +316,13 @@ class Stack:
             return None
 
     def _refuse_if_running(self, workers: int) -> None:
+        if (state := self._state()) and state.ending:
+            self._await(lambda: not self.is_running(), f"the stack in {self.folder} to end", 40.0)
         if not self.is_running():
             return
         status = self.status()
         if status.endpoints is None:
-            raise LocalStackError(f"The stack in {self.folder} is about to start or to end.")
+            raise LocalStackError(f"The stack in {self.folder} has only begun to start.")
         ill = [server.name for server in status.servers if server.state != "ready"]
         if ill:
             raise LocalStackError(
@@ -400,13 +405,6 @@ class Stack:
                 pass_fds=[theirs.fileno()],
             )
         return Control(ours), supervisor
-
-    def _clear(self, supervisor_pid: int | None) -> bool:
-        """Kill whatever is left of the stack; return whether there was anything."""
-        if supervisor_pid is not None and self.is_running():
-            with suppress(ProcessLookupError):
-                os.kill(supervisor_pid, signal.SIGKILL)
-        return kill_marked(self.folder) > 0
 
 
 def _endpoints(folder: Path, at: Mapping[str, int]) -> Endpoints:

@@ -162,6 +162,8 @@ class Supervisor:
             await self._until_ready(unit, began)
         except LocalStackError:
             await self._stop(unit, now=True, state="died")
+            if self._over.is_set():
+                raise LocalStackError("The stack was taken down while it started.") from None
             raise
         unit.state.ready_after_s = round(time.monotonic() - began, 2)
         self._note(unit, "ready")
@@ -273,6 +275,7 @@ class Supervisor:
         state = StackState(
             supervisor_pid=os.getpid(),
             started_at=self._started_at,
+            ending=self._over.is_set(),
             endpoints=self._endpoints,
             servers={name: unit.state for name, unit in self._units.items()},
         )

@@ -281,6 +281,10 @@ def test_a_port_of_ones_own_choice_is_used_and_kept(tmp_path: Path) -> None:
 def test_logs_show_the_last_lines_of_a_server(other: Stack) -> None:
     shown = streamrec(other.folder, "logs", "redis", "-n", "2")
     assert len(shown.stdout.splitlines()) == 2
+    every = streamrec(other.folder, "logs", "-n", "1")
+    assert [line for line in every.stdout.splitlines() if line.startswith("==>")] == [
+        f"==> {other.folder}/logs/{name}.log <==" for name in ("kafka", "redis", "supervisor", "triton")
+    ]
     missing = streamrec(other.folder, "logs", "postgres")
     assert missing.returncode == 1
     assert "kafka, redis, supervisor, triton" in " ".join(missing.stderr.split())

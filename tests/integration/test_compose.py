@@ -1,0 +1,494 @@
+"""docker-compose.yml and the Dockerfiles: read by the real Compose, and true of this project.
+
+There is no Docker here, so no image is built. What can be known without one is checked: Compose accepts the
+file, and every command, setting, path, port, model and flag that it names is one the project has.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import stream.worker
+from stream.cli import app
+from stream.config import Config, load_with_origin
+from stream.local import kafka
+from stream.local.ports import choose
+from stream.local.redis import Redis
+from stream.local.stack import Stack
+from stream.local.triton import Triton
+from stream.telemetry import StatusServer, Telemetry
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = ("cpu", "gpu", "demo")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+STREAMREC_IMAGE = f"streamrec:{PROJECT['version']}"
+TRITON_IMAGE = f"streamrec-triton:{PROJECT['version']}"
+
+Service = dict[str, Any]
+Services = dict[str, Service]
+
+
+def compose(*profiles: str, **variables: str) -> Services:
+    """Have Compose read the file; what it says is an error, warnings too."""
+    program = Path(sys.executable).with_name("docker-compose")
+    assert program.exists(), "Compose is missing: pip install -e '.[dev]' brings it"
+    chosen = [f"--profile={profile}" for profile in profiles]
+    read = subprocess.run(
+        [program, *chosen, "config", "--format", "json"],
+        cwd=ROOT,
+        env={"PATH": os.defpath, "HOME": "/nonexistent", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (read.returncode, read.stderr) == (0, "")
+    services: Services = json.loads(read.stdout)["services"]
+    return services
+
+
+@pytest.fixture(scope="module")
+def services() -> Services:
+    return compose(*EVERYTHING)
+
+
+def seconds(duration: str) -> float:
+    """Read "1m30s"."""
+    units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
+    return sum(float(n) * units[unit] for n, unit in re.findall(r"([\d.]+)(ms|[hms])", duration))
+
+
+def dockerfile(service: Service) -> list[tuple[str, str]]:
+    """The instructions of a service's Dockerfile, with continued lines joined."""
+    text = (ROOT / service["build"]["dockerfile"]).read_text()
+    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "")
+    lines = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
+    return [(name, rest.strip()) for name, rest in lines]
+
+
+def flags(argv: list[str]) -> dict[str, str]:
+    """Read `--name=value` arguments."""
+    return dict(argument.removeprefix("--").split("=", 1) for argument in argv if argument.startswith("--"))
+
+
+# What is started when
+
+
+@pytest.mark.parametrize(
+    ("profiles", "started"),
+    [
+        ((), {"kafka", "redis", "topics", "catalogue", "worker", "triton"}),
+        (("gpu",), {"kafka", "redis", "topics", "catalogue", "worker", "triton-gpu"}),
+        (("demo",), {"kafka", "redis", "topics", "catalogue", "worker", "triton", "demo"}),
+    ],
+)
+def test_a_profile_starts_one_triton_and_the_demo_only_when_asked_for(
+    profiles: tuple[str, ...], started: set[str]
+) -> None:
+    assert compose(*profiles).keys() == started
+
+
+def test_the_number_of_workers_is_a_variable_and_each_partition_has_a_port_for_its_worker() -> None:
+    worker = compose(WORKERS="3")["worker"]
+    assert worker["deploy"]["replicas"] == 3
+    (port,) = worker["ports"]
+    first, last = port["published"].split("-")
+    assert int(last) - int(first) + 1 == Config().kafka.partitions
+
+
+def test_the_two_tritons_differ_only_in_the_gpu_and_answer_to_one_name(services: Services) -> None:
+    cpu, gpu = services["triton"], services["triton-gpu"]
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert gpu["networks"]["default"]["aliases"] == ["triton"]
+    assert "deploy" not in cpu
+    apart = {"profiles", "deploy", "networks"}
+    assert {k: v for k, v in cpu.items() if k not in apart} == {
+        k: v for k, v in gpu.items() if k not in apart
+    }
+
+
+def test_what_waits_for_health_waits_for_a_health_check_and_what_waits_for_an_end_for_one_shots(
+    services: Services,
+) -> None:
+    for service in services.values():
+        for name, waited in service.get("depends_on", {}).items():
+            on = services[name]
+            if waited["condition"] == "service_healthy":
+                assert on["healthcheck"]["test"]
+            else:
+                assert waited["condition"] == "service_completed_successfully"
+                assert "restart" not in on
+    waited_for = services["worker"]["depends_on"]
+    assert waited_for.keys() == {"topics", "redis", "triton", "triton-gpu"}
+    assert {name for name, wait in waited_for.items() if not wait["required"]} == {"triton", "triton-gpu"}
+
+
+def test_what_has_no_health_check_is_not_meant_to_last(services: Services) -> None:
+    lasting = {name for name, service in services.items() if "restart" in service}
+    assert lasting == {name for name, service in services.items() if "healthcheck" in service}
+
+
+# Safe defaults
+
+
+def test_ports_are_open_to_this_machine_only_and_no_two_services_want_the_same(services: Services) -> None:
+    taken: dict[str, str] = {}
+    for name, service in services.items():
+        if name == "triton-gpu":
+            continue  # instead of triton, never beside it
+        for port in service.get("ports", ()):
+            assert port["host_ip"] == "127.0.0.1", name
+            assert taken.setdefault(port["published"], name) == name
+
+
+def test_every_image_is_pinned_and_ours_carry_the_version_of_the_project(services: Services) -> None:
+    bases = {
+        rest.split()[0]
+        for service in services.values()
+        if "build" in service
+        for name, rest in dockerfile(service)
+        if name == "FROM"
+    }
+    images = {service["image"] for service in services.values()}
+    for image in bases | images:
+        assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-[\w.-]+)?", image), image
+    ours = {service["image"] for service in services.values() if "build" in service}
+    assert ours == {STREAMREC_IMAGE, TRITON_IMAGE}
+
+
+def test_our_containers_run_as_numbered_users_without_privileges(services: Services) -> None:
+    for service in services.values():
+        if "build" not in service:
+            continue
+        *_, user = [rest for name, rest in dockerfile(service) if name == "USER"]
+        assert int(user.split(":")[0]) >= 1000
+        if service["image"] == STREAMREC_IMAGE:
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_nothing_secret_is_handed_over(services: Services) -> None:
+    words = re.compile(
+        r"password|secret|token|credential|private|api_?key|//[^/\s]*:[^/\s,]*@", re.IGNORECASE
+    )
+    for service in services.values():
+        assert not service.keys() & {"secrets", "env_file", "configs"}
+        handed = {
+            **(service.get("environment") or {}),
+            "command": service.get("command"),
+            "build": service.get("build"),
+        }
+        assert not words.search(json.dumps(handed))
+    assert (ROOT / ".env").read_text().splitlines()[1:] == ["COMPOSE_PROFILES=cpu"]
+
+
+def test_data_lies_on_named_volumes(services: Services) -> None:
+    folders = {
+        "kafka": services["kafka"]["environment"]["KAFKA_LOG_DIRS"],
+        "redis": "/data",  # the working directory of its image
+    }
+    for name, folder in folders.items():
+        (volume,) = services[name]["volumes"]
+        assert (volume["type"], volume["target"]) == ("volume", folder)
+
+
+def test_stopping_waits_longer_than_a_worker_needs_to_drain(services: Services) -> None:
+    assert seconds(services["worker"]["stop_grace_period"]) > 10 > stream.worker.DRAIN_S
+
+
+def test_triton_has_shared_memory_for_its_tensors(services: Services) -> None:
+    assert int(services["triton"]["shm_size"]) >= 256 * 2**20
+
+
+# True of this project
+
+
+def test_every_command_is_one_of_streamrecs_with_options_that_it_has(services: Services) -> None:
+    ours = {name for name, service in services.items() if service["image"] == STREAMREC_IMAGE}
+    assert ours == {"topics", "catalogue", "worker", "demo"}
+    for name in ours:
+        parse(services[name]["command"])
+
+
+@pytest.mark.parametrize("words", ["topic create", "catalog import synthetics", "replay synthetic --rat 5"])
+def test_a_command_with_a_misspelt_word_would_be_noticed(words: str) -> None:
+    with pytest.raises(USAGE_ERROR):
+        parse(words.split())
+
+
+USAGE_ERROR = typer.BadParameter.__mro__[1]
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line as `streamrec` would, and do not run it."""
+    context = typer.main.get_command(app).make_context("streamrec", list(words))
+    while hasattr(context.command, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        name, command, rest = context.command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+
+
+def test_every_setting_is_one_of_streamrecs_with_a_value_that_it_takes(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no streamrec.toml
+    for service in services.values():
+        variables: Mapping[str, str] = service.get("environment", {})
+        ours = {name for name in variables if name.startswith("STREAMREC")}
+        assert bool(ours) == (service["image"] == STREAMREC_IMAGE)
+        origins = {setting.origin for setting in load_with_origin(env=variables).settings}
+        assert origins - {"default"} == {f"environment {name}" for name in ours}
+
+
+def test_settings_point_at_the_listeners_of_the_other_services(services: Services) -> None:
+    settings = services["worker"]["environment"]
+    broker = services["kafka"]["environment"]
+    assert settings["STREAMREC_KAFKA__BOOTSTRAP"] == "kafka:19092"
+    assert broker["KAFKA_ADVERTISED_LISTENERS"].split(",") == [
+        f"HOST://{Config().kafka.bootstrap}",
+        "PLAINTEXT://kafka:19092",
+    ]
+    assert "PLAINTEXT://:19092" in broker["KAFKA_LISTENERS"].split(",")
+    assert settings["STREAMREC_REDIS__URL"] == "redis://redis:6379/0"
+    assert settings["STREAMREC_TRITON__URL"] == "triton:8001"
+
+
+def test_programs_on_the_machine_reach_all_servers_with_the_default_settings(services: Services) -> None:
+    published = {
+        (name, port["target"]): f"{port['host_ip']}:{port['published']}"
+        for name, service in services.items()
+        for port in service.get("ports", ())
+    }
+    config = Config()
+    assert published["kafka", 9092] == config.kafka.bootstrap
+    assert published["redis", 6379] == config.redis.url.removeprefix("redis://").removesuffix("/0")
+    assert published["triton", 8001] == config.triton.url
+
+
+def test_the_worker_serves_metrics_on_the_port_that_is_published(services: Services) -> None:
+    worker = services["worker"]
+    target = worker["ports"][0]["target"]
+    assert worker["environment"]["STREAMREC_TELEMETRY__PORT"] == str(target)
+    assert ("EXPOSE", str(target)) in dockerfile(worker)
+
+
+@pytest.mark.parametrize(("missing", "healthy"), [([], True), (["waiting for Kafka"], False)])
+def test_a_worker_is_healthy_when_it_can_make_lists(
+    services: Services, missing: list[str], healthy: bool
+) -> None:
+    worker = services["worker"]
+    how, program, *arguments = worker["healthcheck"]["test"]
+    assert (how, program) == ("CMD", "python")
+
+    async def check() -> int:
+        server = StatusServer(Telemetry(), lambda: missing)
+        (port,) = choose(("telemetry",)).values()
+        await server.start("127.0.0.1", port)
+        try:
+            here = [argument.replace(":9464/", f":{port}/") for argument in arguments]
+            checked = await asyncio.create_subprocess_exec(
+                sys.executable, *here, stderr=asyncio.subprocess.DEVNULL
+            )
+            return await checked.wait()
+        finally:
+            await server.stop()
+
+    assert (asyncio.run(check()) == 0) == healthy
+
+
+# The same servers as without Docker
+
+
+def test_triton_is_started_with_the_same_flags(services: Services) -> None:
+    ((_, command),) = [line for line in dockerfile(services["triton"]) if line[0] == "CMD"]
+    program, *arguments = json.loads(command)
+    there = flags(arguments)
+    ports = {"triton-http": 8000, "triton-grpc": 8001, "triton-metrics": 8002}
+    here = flags(Triton(Path("/t"), Path("/e"), Path("/models")).server(Path("/f"), ports, {}).argv[1:])
+    of_this_machine = {"id", "backend-directory", "backend-config", "cache-directory"} | {
+        f"{name}-{what}" for name in ("http", "grpc", "metrics") for what in ("address", "port")
+    }
+    assert program == "tritonserver"
+    assert there == {name: value for name, value in here.items() if name not in of_this_machine}
+    assert sorted(port["target"] for port in services["triton"]["ports"]) == list(ports.values())
+
+
+def test_triton_is_asked_for_the_health_of_the_models_that_workers_use(services: Services) -> None:
+    how, _, script, url, *models = services["triton"]["healthcheck"]["test"]
+    assert how == "CMD"
+    assert url == "http://127.0.0.1:8000"
+    assert models == [Config().triton.encoder, Config().triton.reranker]
+    for model in models:
+        assert (ROOT / "model_repository" / model / "config.pbtxt").is_file()
+    copied = [rest.split() for name, rest in dockerfile(services["triton"]) if name == "COPY"]
+    assert any(
+        f"triton/{Path(script).name}" in sources and target.rstrip("/") == str(Path(script).parent)
+        for *sources, target in copied
+    )
+
+
+def test_redis_is_started_with_the_same_settings(services: Services, tmp_path: Path) -> None:
+    program, *arguments = services["redis"]["command"]
+    here = Redis(Path("/usr/bin/redis-server")).server(tmp_path, {"redis": 6379}, {}).argv[1:]
+    of_this_machine = {"--bind", "--port", "--dir"}
+    assert program == "redis-server"
+    assert dict(pairs(arguments)) == {k: v for k, v in pairs(here) if k not in of_this_machine}
+
+
+def pairs(arguments: list[str]) -> list[tuple[str, str]]:
+    return list(zip(arguments[::2], arguments[1::2], strict=True))
+
+
+def test_kafka_is_the_same_release_with_the_same_settings(services: Services, tmp_path: Path) -> None:
+    lock = Path(kafka.__file__).with_name("kafka.lock").read_text()
+    (release,) = re.findall(r"^org\.apache\.kafka:kafka_2\.13:(\S+)", lock, flags=re.MULTILINE)
+    assert services["kafka"]["image"] == f"apache/kafka:{release}"
+    written = kafka.write_settings(tmp_path, {"kafka": 1, "controller": 2}).read_text()
+    here = dict(line.split("=", 1) for line in written.splitlines())
+    there = {
+        name.removeprefix("KAFKA_").replace("_", ".").lower(): value
+        for name, value in services["kafka"]["environment"].items()
+        if name.startswith("KAFKA_") and name != "KAFKA_HEAP_OPTS"
+    }
+    of_this_machine = {"log.dirs", "controller.quorum.voters"} | {
+        name for name in there | here if "listener" in name
+    }
+    of_tests = {"broker.heartbeat.interval.ms", "broker.session.timeout.ms", "log.cleaner.dedupe.buffer.size"}
+    assert there.keys() == here.keys() - of_tests
+    assert all(there[name] == here[name] for name in there.keys() - of_this_machine)
+
+
+# The images
+
+
+@pytest.mark.parametrize("image", [STREAMREC_IMAGE, TRITON_IMAGE])
+def test_what_an_image_copies_is_in_the_repository_and_let_through(services: Services, image: str) -> None:
+    service = next(service for service in services.values() if service["image"] == image)
+    let_through = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    for source in copied(service):
+        assert (ROOT / source).exists(), source
+        assert Path(source).parts[0] in let_through, source
+        tracked = subprocess.run(
+            ["git", "ls-files", source], cwd=ROOT, capture_output=True, check=True
+        ).stdout
+        assert tracked, f"{source} is not in git"
+
+
+def copied(service: Service) -> list[str]:
+    """What a Dockerfile copies from the repository."""
+    copies = [rest.split() for name, rest in dockerfile(service) if name == "COPY"]
+    return [source for words in copies if not words[0].startswith("--from") for source in words[:-1]]
+
+
+def test_the_worker_image_starts_a_program_that_the_project_installs(services: Services) -> None:
+    instructions = dict(dockerfile(services["worker"]))
+    (program,) = json.loads(instructions["ENTRYPOINT"])
+    assert program in PROJECT["scripts"]
+    assert json.loads(instructions["CMD"]) == services["worker"]["command"]
+
+
+def test_what_the_worker_image_copies_is_enough_to_install_every_package(
+    services: Services, tmp_path: Path
+) -> None:
+    for source in copied(services["worker"]):
+        place = tmp_path / "src" / source
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / source, place)
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(tmp_path / "src")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    folders = ("stream", "triton/model_factory")
+    modules = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert {module.removeprefix("triton/") for module in modules} <= packed
+
+
+# The health check of Triton, on a real one
+
+
+def triton_health(url: str, *models: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "triton" / "healthcheck.py"), url, *models],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_triton_is_healthy_when_its_models_answer(stack: Stack, services: Services) -> None:
+    assert stack.endpoints is not None
+    models = services["triton"]["healthcheck"]["test"][4:]
+    checked = triton_health(stack.endpoints.triton_http, *models)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_triton_is_ill_when_a_model_is_missing(stack: Stack) -> None:
+    assert stack.endpoints is not None
+    checked = triton_health(stack.endpoints.triton_http, "encoder", "no-such-model")
+    assert checked.returncode == 1
+    assert "no-such-model: HTTP Error" in checked.stderr
+
+
+def test_triton_is_ill_when_the_process_of_a_model_died_though_it_says_that_it_is_ready(
+    stack: Stack,
+) -> None:
+    assert stack.endpoints is not None
+    url = stack.endpoints.triton_http
+    os.kill(process_of_model(stack, "encoder"), signal.SIGKILL)
+    try:
+        checked = triton_health(url, "encoder")
+        assert checked.returncode == 1
+        assert "encoder" in checked.stderr
+    finally:
+        load = urllib.request.Request(f"{url}/v2/repository/models/encoder/load", data=b"{}")
+        urllib.request.urlopen(load, timeout=60).close()
+    assert triton_health(url, "encoder").returncode == 0
+
+
+def process_of_model(stack: Stack, model: str) -> int:
+    """The stub of a model: a process with the model's folder among its arguments, of this stack's Triton."""
+    (pid,) = [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and is_stub(folder, stack, model)
+    ]
+    return pid
+
+
+def is_stub(process: Path, stack: Stack, model: str) -> bool:
+    try:
+        command = (process / "cmdline").read_text()
+        environment = (process / "environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+    return (
+        "triton_python_backend_stub" in command
+        and f"/{model}/" in command
+        and str(stack.folder) in environment
+    )

@@ -179,7 +179,7 @@ class Recommender:
                 for item_id, increment in increments(after, folded, event, self._policy).items():
                     learnt_now.setdefault(item_id, []).append(increment)
                 after = folded
-            trigger = max(shopper_events, key=lambda event: (event.source.timestamp_ms, event.at_ms))
+            trigger = _newest(shopper_events)
             newest_ms = [entries[-1].at_ms for entries in (after.interactions, after.searches) if entries]
             shoppers.append(_Shopper(before, after, trigger, max([trigger.at_ms, *newest_ms])))
         # Rows skip offsets below the last one they took from a source, so the shoppers' are put in order.
@@ -192,6 +192,7 @@ class Recommender:
         needed = dict.fromkeys(
             item_id for shopper in shoppers for item_id in candidates.rows_needed(shopper.after, self._policy)
         )
+        generation = self._catalog.items.generation
         with self._telemetry.timed("encode"):
             vectors, rows = await asyncio.gather(
                 self._queries.get({search.query for search in searches if search}),
@@ -208,7 +209,8 @@ class Recommender:
         with self._telemetry.timed("rerank"):
             await asyncio.wait([scores for *_, scores in drafts])
         return [
-            self._list(shopper, context, found, scores.result()) for shopper, context, found, scores in drafts
+            self._list(shopper, context, found, scores.result(), generation)
+            for shopper, context, found, scores in drafts
         ]
 
     def _context(
@@ -267,6 +269,7 @@ class Recommender:
         context: Context,
         found: Candidates,
         reranked: tuple[FloatArray, str] | None,
+        generation: int,
     ) -> RecommendationList:
         degraded = []
         versions = {}
@@ -281,7 +284,14 @@ class Recommender:
             scores, version = reranked
             if version:
                 versions["reranker"] = version
-        chosen = ranking.select(context, found, scores, self._policy)
+        # While the models were asked, items may have been withdrawn or removed, and slots given to others.
+        items = context.items
+        stays = items.available[found.slots] & (items.freed_at[found.slots] <= generation)
+        chosen = [
+            (position, score)
+            for position, score in ranking.select(context, found, scores, self._policy)
+            if stays[position]
+        ]
         if not chosen:
             degraded.append("empty")
         made = []
@@ -354,6 +364,12 @@ class QueryVectors:
         while len(self._vectors) > QUERIES_KEPT:
             self._vectors.popitem(last=False)
         return found
+
+
+def _newest(events: Sequence[Event]) -> Event:
+    """The event that was appended last: in one partition the order tells, between two the broker's clock."""
+    last = {event.source[:2]: event for event in events}
+    return max(last.values(), key=lambda event: event.source.timestamp_ms)
 
 
 def _is_click(event: Event) -> TypeGuard[ClickEvent]:

@@ -44,7 +44,7 @@ class ItemTable:
 
     Columns, each of shape [capacity] but `vectors` [capacity, 384]: `vectors` (L2-normalised, zero
     where unknown), `has_vector`, `available`, `price` (NaN where unknown), `category` (see
-    `category_names`), `first_seen_ms`.
+    `category_names`), `first_seen_ms`, `freed_at` (the `generation` in which the slot last lost its item).
     """
 
     def __init__(self, capacity: int = 1024) -> None:
@@ -60,6 +60,7 @@ class ItemTable:
         self.price: FloatArray = np.full(capacity, np.nan, np.float32)
         self.category: IntArray = np.zeros(capacity, np.int32)
         self.first_seen_ms: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.freed_at: NDArray[np.int64] = np.zeros(capacity, np.int64)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -122,6 +123,7 @@ class ItemTable:
         self.vectors[slot] = 0.0
         self._free.append(slot)
         self.generation += 1
+        self.freed_at[slot] = self.generation
         return slot
 
     def _category_number(self, name: str) -> int:
@@ -139,3 +141,4 @@ class ItemTable:
         self.price = np.concatenate([self.price, np.full(more, np.nan, np.float32)])
         self.category = np.concatenate([self.category, np.zeros(more, np.int32)])
         self.first_seen_ms = np.concatenate([self.first_seen_ms, np.zeros(more, np.int64)])
+        self.freed_at = np.concatenate([self.freed_at, np.zeros(more, np.int64)])

@@ -64,7 +64,7 @@ class StateStore(Protocol):
             states: each with the sequence that must be stored now (0: none is).
 
         Returns:
-            For each, whether it was saved. A save that finds its own bytes already stored counts as done.
+            For each, whether it was saved; of several who expect the same sequence exactly one saves.
         """
 
     async def erase(self, user_id: str) -> bool:

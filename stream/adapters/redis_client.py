@@ -1,8 +1,8 @@
 """The Redis client as every adapter uses it, and the one script: compare a version, then set.
 
 Every stored value begins with one byte that names its format and eight that hold its version (big-endian),
-which is all the script looks at. A value that is already stored byte for byte counts as saved, so that a
-save whose answer was lost can be repeated.
+which is all the script looks at. Of those who expect the same version exactly one saves; who lost the answer
+finds the new version at the next load. A value too short to hold a version counts as none.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ STORED = 1
 
 COMPARE_AND_SET = """
 local found = redis.call('GETRANGE', KEYS[1], 1, 8)
-if found == ARGV[1] then
-  if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
-  else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-  return 1
-end
-if found == string.sub(ARGV[2], 2, 9) and redis.call('GET', KEYS[1]) == ARGV[2] then return 1 end
-return 0
+if #found < 8 then found = '' end
+if found ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
 """
 
 

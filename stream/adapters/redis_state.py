@@ -96,4 +96,4 @@ def _read(user_id: str, data: bytes) -> UserState:
         return codec.decode(user_id, data)
     except codec.UnreadableState as error:
         log.warning("a shopper's state is given up: %s", error)
-        return empty(user_id)._replace(sequence=int.from_bytes(data[1:9], "big"))
+        return empty(user_id)._replace(sequence=int.from_bytes(data[1:9], "big") if len(data) >= 9 else 0)

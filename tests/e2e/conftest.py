@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -125,7 +126,7 @@ class Engine:
         }
         self.config: Config = load_config(env=self.env)
         self.workers: list[WorkerProcess] = []
-        self._partition_end: dict[str, list[ConsumerRecord]] = {}
+        self._event_times_ms = itertools.count(time.time_ns() // 1_000_000 - 60_000)
         self._followers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -143,6 +144,7 @@ class Engine:
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
+            print(f"--- {worker.log.name}\n{worker.log.read_text()[-4000:]}")  # shown where a test fails
         for follower in self._followers:
             follower.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
@@ -185,7 +187,7 @@ class Engine:
         event = {
             "event_id": uuid.uuid4().hex,
             "event_type": kind,
-            "event_time": time.time_ns() // 1_000_000,
+            "event_time": next(self._event_times_ms),
             "user_id": user,
             "item_id": item,
             **more,
@@ -196,7 +198,7 @@ class Engine:
     async def search(self, user: str, query: str, **more: Any) -> dict[str, Any]:
         event = {
             "event_id": uuid.uuid4().hex,
-            "event_time": time.time_ns() // 1_000_000,
+            "event_time": next(self._event_times_ms),
             "user_id": user,
             "search_query": query,
             **more,

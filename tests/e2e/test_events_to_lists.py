@@ -153,7 +153,9 @@ def test_invalid_messages_are_set_aside_with_their_reason_and_the_stream_goes_on
         codes = sorted(headers["error-code"] for _, headers in found.values())
         assert codes == sorted(code for *_, code, _ in bad)
         for key, value, code, names in bad:
-            data = value if isinstance(value, bytes) else None if value is None else json.dumps(value).encode()
+            data = (
+                value if isinstance(value, bytes) else None if value is None else json.dumps(value).encode()
+            )
             matches = [
                 headers
                 for record, headers in found.values()

@@ -145,14 +145,14 @@ def test_sigterm_drains_and_commits(run: Any, wait_until: Any) -> None:
         items = await engine.load_shop()
         events = [await engine.click(f"i{number}", items[number % 60]) for number in range(150)]
         assert worker.terminate() == 0
-        published = {made["trigger"]["event_id"] for user in range(150) for made in engine.lists_of(f"i{user}")}
+        published = {
+            made["trigger"]["event_id"] for user in range(150) for made in engine.lists_of(f"i{user}")
+        }
         await engine.worker().ready()
         for event in events:
             await engine.list_for(event)
         # What the first worker committed is not done again by the second.
-        again = [
-            event for event in events if len(engine.lists_of(event["user_id"])) > 1
-        ]
+        again = [event for event in events if len(engine.lists_of(event["user_id"])) > 1]
         assert not again, f"{len(again)} of {len(published)} lists were made twice after a clean stop"
 
     run(body)

@@ -48,6 +48,7 @@ OFFERS = (
     "trending",
     "trending_in_category",
     "new",
+    "range",
 )
 """Where candidates come from, in the order of their bits."""
 
@@ -200,7 +201,7 @@ def gather(context: Context, policy: Policy) -> Candidates:
 
     Left out: unavailable and removed items, those in view, in the cart, and bought within
     `policy.exclude_bought_days`. Items seen in this session come in only where the others cannot fill
-    a list.
+    a list, and any of the shop's range where even they cannot.
     """
     items = context.items
     session, before = _split(context.state, policy)
@@ -222,7 +223,8 @@ def gather(context: Context, policy: Policy) -> Candidates:
     for place, slots in enumerate(offers):
         offered[slots] |= 1 << place
     offered[~items.available] = 0
-    offered[_slots(_forbidden(context, policy), items)] = 0
+    forbidden = _slots(_forbidden(context, policy), items)
+    offered[forbidden] = 0
     seen = np.unique(_slots(session, items))
     fill = seen[offered[seen] > 0]
     fill_offered = offered[fill]
@@ -230,6 +232,10 @@ def gather(context: Context, policy: Policy) -> Candidates:
     slots = np.flatnonzero(offered).astype(np.int32)
     if len(slots) < policy.list_length and len(fill):
         offered[fill] = fill_offered
+        slots = np.flatnonzero(offered).astype(np.int32)
+    if len(slots) < policy.list_length:
+        more = _range(items, offered, forbidden, policy.list_length - len(slots))
+        offered[more] = 1 << OFFERS.index("range")
         slots = np.flatnonzero(offered).astype(np.int32)
     seen_here = np.zeros(len(offered), np.bool_)
     seen_here[fill] = True
@@ -254,6 +260,15 @@ def gather(context: Context, policy: Policy) -> Candidates:
         bm25=_bm25(context, slots),
         offered=offered[slots],
     )
+
+
+def _range(items: ItemTable, offered: NDArray[np.uint16], forbidden: IntArray, limit: int) -> IntArray:
+    """The newest items that nothing else offered, for a shop or a shopper of which too little is known."""
+    free = items.available & (offered == 0)
+    free[forbidden] = False
+    slots = np.flatnonzero(free).astype(np.int32)
+    newest: IntArray = slots[np.argsort(-items.first_seen_ms[slots], kind="stable")[:limit]]
+    return newest
 
 
 class _Neighbours:

@@ -49,6 +49,7 @@ SOURCES = {
     "trending": ("popularity_1", "popularity_10", "popularity_30", "popularity_120", "trend"),
     "new": (),
     "session": (),
+    "range": (),
 }
 """The values of `source`, each with the features it feeds; in this order where they did equally much."""
 
@@ -99,6 +100,7 @@ def _grounds(context: Context, candidates: Candidates) -> dict[str, BoolArray]:
         "trending": candidates.by("trending") | candidates.by("trending_in_category"),
         "new": candidates.by("new"),
         "session": candidates.seen,
+        "range": np.ones(len(candidates), np.bool_),
     }
 
 
@@ -126,6 +128,8 @@ def _reason(context: Context, candidates: Candidates, position: int, source: str
         return f"popular in {_short(item.category)}"
     if source == "new":
         return "new in the shop"
+    if source == "range":
+        return "from our range"
     return "you looked at it a moment ago"
 
 

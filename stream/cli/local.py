@@ -204,6 +204,7 @@ def _print_status(status: Status) -> None:
     for server in status.servers:
         facts = [
             f"{server.state} ({server.exit})" if server.exit else server.state,
+            f"but {server.lacks}" if server.lacks else "",
             f"pid {server.pid}" if server.pid else "",
             f"{server.memory_bytes / 2**20:.0f} MB" if server.memory_bytes else "",
             f"ready after {server.ready_after_s:.1f} s" if server.ready_after_s is not None else "",

@@ -37,6 +37,10 @@ class Again(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
+class Check(msgspec.Struct, frozen=True, tag=True):
+    """Ask every running server its question again, and write down what it lacks."""
+
+
 class Keep(msgspec.Struct, frozen=True, tag=True):
     """Go on when the process that brought the stack up ends."""
 
@@ -47,7 +51,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
     now: bool = False
 
 
-Request = Start | Stop | Again | Keep | Shutdown
+Request = Start | Stop | Again | Check | Keep | Shutdown
 
 
 class Told(msgspec.Struct, frozen=True, tag=True):

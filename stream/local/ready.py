@@ -5,6 +5,8 @@ asks who answers (cluster id, process id, server id) and has it do a piece of it
 """
 
 import asyncio
+import math
+import random
 from typing import Any
 
 import msgspec
@@ -82,7 +84,7 @@ class TritonReady(msgspec.Struct, frozen=True, tag=True):
                         f"{url}/models/{model}/infer", json=canary, raise_for_status=False
                     ) as answer:
                         if answer.status != 200:
-                            return f"model {model}: {(await answer.json()).get('error')}"
+                            return f"model {model}: {(await answer.text()).strip()}"
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         return None
@@ -124,23 +126,19 @@ async def _is_open(port: int) -> bool:
 
 
 def _canary(config: dict[str, Any]) -> dict[str, Any]:
-    """Make one inference of the smallest shape that a model's configuration allows."""
+    """Make one inference of the smallest shape that a model's configuration allows.
+
+    No two are alike, or the server's response cache would answer for a model that is dead.
+    """
     inputs = []
     for tensor in config["input"]:
         shape = [1 if int(size) < 0 else int(size) for size in tensor["dims"]]
         if config["max_batch_size"] > 0:
             shape = [1, *shape]
-        count = 1
-        for size in shape:
-            count *= size
+        count = math.prod(shape)
         kind = tensor["data_type"].removeprefix("TYPE_")
-        text = kind == "STRING"
-        inputs.append(
-            {
-                "name": tensor["name"],
-                "shape": shape,
-                "datatype": "BYTES" if text else kind,
-                "data": ["ready?" if text else 0] * count,
-            }
-        )
+        value: float | str = random.random() if kind.startswith("FP") else 0
+        if kind == "STRING":
+            kind, value = "BYTES", f"ready? {random.random()}"
+        inputs.append({"name": tensor["name"], "shape": shape, "datatype": kind, "data": [value] * count})
     return {"inputs": inputs}

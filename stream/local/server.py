@@ -56,7 +56,10 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 class ServerState(msgspec.Struct):
-    """How a server fares: `starting`, `ready`, `stopped` on request, or `died`."""
+    """How a server fares: `starting`, `ready`, `stopped` on request, or `died`.
+
+    A server that is ready, but did not answer rightly when last asked, `lacks` something.
+    """
 
     name: str
     state: str
@@ -64,6 +67,7 @@ class ServerState(msgspec.Struct):
     pid: int | None = None
     ready_after_s: float | None = None
     exit: str | None = None
+    lacks: str | None = None
 
 
 class StackState(msgspec.Struct):

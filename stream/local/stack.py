@@ -21,7 +21,7 @@ import msgspec
 
 from stream.errors import LocalStackError
 from stream.local import cache, kafka, ports, redis, triton
-from stream.local.control import Again, Control, Keep, Shutdown, Start, Stop
+from stream.local.control import Again, Check, Control, Keep, Shutdown, Start, Stop
 from stream.local.fetching import Fetching, Progress
 from stream.local.processes import STACK_MARK, kill_marked, memory_bytes
 from stream.local.server import Endpoints, Server, StackState, last_lines, log_path
@@ -48,12 +48,13 @@ class ServerStatus(msgspec.Struct, frozen=True):
     memory_bytes: int | None
     ready_after_s: float | None
     exit: str | None
+    lacks: str | None
     log: str
     last_lines: list[str]
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How a stack fares: `up`, `degraded` when a server died, or `down`."""
+    """How a stack fares: `up`, `degraded` when a server died or does not answer, or `down`."""
 
     state: str
     folder: str
@@ -181,9 +182,15 @@ class Stack:
         return False
 
     def status(self) -> Status:
-        """Return how the stack fares, with the last log lines of servers that died."""
-        state = self._state()
+        """Return how the stack fares, with the last log lines of servers that died.
+
+        Each running server is asked for a piece of its work: one may live and yet not answer.
+        """
         running = self.is_running()
+        if running:
+            with suppress(LocalStackError):
+                self._ask(Check(), timeout_s=10.0)
+        state = self._state()
         if state is None:
             return Status("up" if running else "down", str(self.folder))
         servers = []
@@ -201,11 +208,12 @@ class Stack:
                     memory_bytes=memory_bytes(server.pid) if running and server.pid else None,
                     ready_after_s=server.ready_after_s,
                     exit=server.exit or ("its supervisor was killed" if died else None),
+                    lacks=server.lacks if running and server.state == "ready" else None,
                     log=str(path),
                     last_lines=last_lines(path) if died else [],
                 )
             )
-        well = all(server.state == "ready" for server in servers)
+        well = all(server.state == "ready" and server.lacks is None for server in servers)
         return Status(
             state=("up" if well else "degraded") if running else "down",
             folder=str(self.folder),
@@ -275,19 +283,23 @@ class Stack:
         """Start one server that was stopped or died; return when it is ready."""
         self._ask(Again(name))
 
+    def wait_until_well(self, timeout_s: float = 30.0) -> None:
+        """Wait until every server runs and answers, after faults were put right."""
+        self._await(lambda: self.status().state == "up", f"the stack in {self.folder} to be well", timeout_s)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.down(now=True)
 
-    def _ask(self, request: Stop | Again) -> None:
+    def _ask(self, request: Stop | Again | Check, timeout_s: float = 90.0) -> None:
         try:
             control = Control.connect(self.folder)
         except OSError:
             raise LocalStackError(f"The stack in {self.folder} is down.") from None
         try:
-            control.ask(request, timeout_s=90.0)
+            control.ask(request, timeout_s=timeout_s)
         finally:
             control.close()
 
@@ -323,7 +335,7 @@ class Stack:
         status = self.status()
         if status.endpoints is None:
             raise LocalStackError(f"The stack in {self.folder} has only begun to start.")
-        ill = [server.name for server in status.servers if server.state != "ready"]
+        ill = [server.name for server in status.servers if server.state != "ready" or server.lacks]
         if ill:
             raise LocalStackError(
                 f"The stack in {self.folder} is up, but not well: {', '.join(ill)}. See "

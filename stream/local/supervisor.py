@@ -28,6 +28,7 @@ from stream.local.server import Endpoints, Server, ServerState, StackState, last
 
 _LARGEST_LOG_BYTES = 8 * 1024 * 1024
 _POLL_S = 0.05
+_ANSWER_S = 3.0
 
 
 class Unit:
@@ -126,6 +127,9 @@ class Supervisor:
                     if unit.process and not unit.ended.is_set():
                         raise LocalStackError(f"{name} is running")
                     await self._start([unit.server], tell)
+                case control.Check():
+                    await asyncio.gather(*(self._check(unit) for unit in self._units.values()))
+                    self._save()
                 case control.Shutdown(now):
                     self.end(now=now)
                 case control.Keep():
@@ -138,6 +142,11 @@ class Supervisor:
             tell(control.Failed(f"the supervisor failed: {error!r}"))
         with suppress(ConnectionError):
             await writer.drain()
+
+    async def _check(self, unit: Unit) -> None:
+        """Ask a running server its question again."""
+        if unit.process is not None and unit.state.state == "ready":
+            unit.state.lacks = await _lacks(unit.server, unit.process.pid)
 
     def _unit(self, name: str) -> Unit:
         if name not in self._units:
@@ -222,7 +231,7 @@ class Supervisor:
         lacks: str | None = ""
         while lacks is not None:
             await asyncio.sleep(_POLL_S)
-            lacks = await unit.server.ready.lacks(process.pid)
+            lacks = await _lacks(unit.server, process.pid)
             if unit.ended.is_set():
                 raise LocalStackError(self._obituary(unit, "did not start"))
             if lacks is not None and time.monotonic() - began > unit.server.start_timeout_s:
@@ -292,6 +301,15 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _lacks(server: Server, pid: int) -> str | None:
+    """Ask a server its question, for a few seconds at most."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            return await server.ready.lacks(pid)
+    except TimeoutError:
+        return f"no answer within {_ANSWER_S:.0f} s"
 
 
 def _sweep(server: Server) -> None:

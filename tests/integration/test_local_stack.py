@@ -156,8 +156,11 @@ def test_a_second_up_is_told_so_and_gets_the_same_endpoints(other: Stack) -> Non
         other.up()
 
 
-def test_a_dead_server_is_shown_with_its_last_lines_and_can_be_started_again(other: Stack) -> None:
+def test_a_dead_server_takes_its_children_along_is_shown_and_can_be_started_again(other: Stack) -> None:
+    assert shared_memory(other.folder)
     other.kill("triton")
+    assert eventually(lambda: not any("triton" in command(pid) for pid in marked(other.folder)))
+    assert not shared_memory(other.folder)
     shown = streamrec(other.folder, "status")
     assert shown.returncode == 1
     assert "died (SIGKILL)" in shown.stdout
@@ -169,16 +172,23 @@ def test_a_dead_server_is_shown_with_its_last_lines_and_can_be_started_again(oth
     assert other.status().state == "up"
 
 
-def test_killing_triton_takes_its_model_processes_and_shared_memory_along(other: Stack) -> None:
-    before = set(marked(other.folder))
-    assert shared_memory(other.folder)
-    other.kill("triton")
-    other.start("triton")
-    assert eventually(lambda: len(set(marked(other.folder))) == len(before))
+def test_a_server_that_lives_but_does_not_answer_is_shown(other: Stack) -> None:
+    other.pause("redis")
+    stub = next(pid for pid in marked(other.folder) if "python_backend_stub" in command(pid))
+    os.kill(stub, signal.SIGKILL)
+    status = {server.name: server for server in other.status().servers}
+    assert status["kafka"].lacks is None
+    assert status["redis"].lacks
+    assert "Stub process" in (status["triton"].lacks or "")
+    other.resume("redis")
     other.stop("triton")
-    assert not any("triton" in Path(f"/proc/{pid}/cmdline").read_text() for pid in marked(other.folder))
-    assert not shared_memory(other.folder)
     other.start("triton")
+    other.wait_until_well()
+
+
+def command(pid: int) -> str:
+    """Return the command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def test_what_was_written_survives_down_and_up_on_the_same_ports(other: Stack, models: Path) -> None:

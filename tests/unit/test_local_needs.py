@@ -115,10 +115,15 @@ def test_a_canary_has_the_smallest_shape_that_the_model_allows() -> None:
             {"name": "TEXT", "data_type": "TYPE_STRING", "dims": [1]},
         ],
     }
-    assert ready._canary(config)["inputs"] == [
-        {"name": "FEATURES", "shape": [1, 1, 3], "datatype": "FP32", "data": [0, 0, 0]},
-        {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["ready?"]},
-    ]
+    features, text = ready._canary(config)["inputs"]
+    assert (features["name"], features["datatype"], features["shape"]) == ("FEATURES", "FP32", [1, 1, 3])
+    assert (text["name"], text["datatype"], text["shape"]) == ("TEXT", "BYTES", [1, 1])
+    assert (len(features["data"]), len(text["data"])) == (3, 1)
+
+
+def test_no_two_canaries_are_alike_so_that_no_cache_answers_for_a_dead_model() -> None:
+    config = {"max_batch_size": 0, "input": [{"name": "TEXT", "data_type": "TYPE_STRING", "dims": [1]}]}
+    assert ready._canary(config) != ready._canary(config)
 
 
 def test_the_last_lines_leave_out_what_tells_nothing(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def read_sales(
             header = tuple(next(reader, ()))
             if header != COLUMNS:
                 raise WrongFile(f"{path}: the columns are {', '.join(header)}; expected {', '.join(COLUMNS)}")
-            minute, place = "", 0
+            minute, minute_ms, place = "", None, 0
             lines: Counter[str] = Counter()
             for row, cells in enumerate(reader, 1):
                 if progress is not None and row % 1000 == 0:
@@ -82,12 +82,13 @@ def read_sales(
                     skipped[MALFORMED] += row > after_row
                     continue
                 if cells[4] != minute:
-                    minute, place = cells[4], 0
+                    minute, minute_ms, place = cells[4], _epoch_ms(cells[4]), 0
                 place += 1
                 lines[cells[0]] += 1
                 if row <= after_row:
                     continue
-                sale = _sale(cells, row, lines[cells[0]], place)
+                at_ms = None if minute_ms is None else minute_ms + (place - 1) * LINE_GAP_MS
+                sale = _sale(cells, row, lines[cells[0]], at_ms)
                 if isinstance(sale, str):
                     skipped[sale] += 1
                     continue
@@ -142,9 +143,9 @@ def read_items(
     return items
 
 
-def _sale(cells: list[str], row: int, line: int, place: int) -> Sale | str:
+def _sale(cells: list[str], row: int, line: int, at_ms: int | None) -> Sale | str:
     """The sale on a line, or the reason why it is none."""
-    invoice, code, description, quantity_text, minute, price_text, customer_id, _ = cells
+    invoice, code, description, quantity_text, _, price_text, customer_id, _ = cells
     if invoice.startswith("C"):
         return "cancellation"
     if invoice.startswith("A"):
@@ -153,21 +154,21 @@ def _sale(cells: list[str], row: int, line: int, place: int) -> Sale | str:
         return "postage, fee or other code that is no product"
     try:
         quantity, price = int(quantity_text), float(price_text)
-        at = datetime.fromisoformat(minute).replace(tzinfo=UTC)
     except ValueError:
+        return MALFORMED
+    if at_ms is None:
         return MALFORMED
     if quantity <= 0:
         return "quantity not positive"
     if not (price > 0 and math.isfinite(price)):
         return "price not positive"
-    return Sale(
-        row=row,
-        line=line,
-        invoice=invoice,
-        stock_code=code,
-        title=" ".join(description.split()),
-        quantity=quantity,
-        price=price,
-        at_ms=int(at.timestamp() * 1000) + (place - 1) * LINE_GAP_MS,
-        customer_id=customer_id.strip(),
-    )
+    title = " ".join(description.split())
+    return Sale(row, line, invoice, code, title, quantity, price, at_ms, customer_id.strip())
+
+
+def _epoch_ms(minute: str) -> int | None:
+    """A minute of the file, which has no zone, taken as UTC; None where it is no time."""
+    try:
+        return int(datetime.fromisoformat(minute).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        return None

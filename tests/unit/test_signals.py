@@ -1,0 +1,303 @@
+"""Signals of items: what an event teaches, and a fold that counts every increment once."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.core import signals
+from stream.core.events import ClickEvent, EventType, Line, SearchEvent, Source
+from stream.core.items import Item, ItemTable
+from stream.core.policy import DAY_MS, Policy
+from stream.core.signals import EMPTY, Increment, UnreadableSignals, fold, increments
+from stream.core.state import UserState, apply, empty
+
+POLICY = Policy()
+NOW_MS = 1_790_000_000_000
+
+items = st.sampled_from([f"item-{number}" for number in range(12)])
+pairs = st.lists(st.tuples(items, st.floats(0.05, 4.0)), max_size=4)
+new_increments = st.lists(
+    st.builds(
+        Increment,
+        source=st.sampled_from(["clicks/0", "clicks/1", "searches/0"]),
+        offset=st.just(0),
+        at_ms=st.integers(NOW_MS - 400 * DAY_MS, NOW_MS),
+        popularity=st.sampled_from([0.0, 1.0]),
+        forward=pairs,
+        backward=pairs,
+    ),
+    max_size=12,
+).map(lambda made: [_at_offset(increment, offset) for offset, increment in enumerate(made)])
+
+
+def _at_offset(increment: Increment, offset: int) -> Increment:
+    return Increment(
+        source=increment.source,
+        offset=offset,
+        at_ms=increment.at_ms,
+        popularity=increment.popularity,
+        forward=increment.forward,
+        backward=increment.backward,
+    )
+
+
+def click(
+    offset: int,
+    *item_ids: str,
+    at_ms: int | None = None,
+    event_type: EventType = "view_item",
+    session: str | None = None,
+) -> ClickEvent:
+    at_ms = NOW_MS + offset * 1000 if at_ms is None else at_ms
+    lines = tuple(Line(item_id, 1, None) for item_id in item_ids)
+    return ClickEvent(
+        f"e{offset}", "u", at_ms, Source("clicks", 3, offset, at_ms), event_type, lines, session, None
+    )
+
+
+def play(*events: ClickEvent) -> tuple[UserState, list[dict[str, Increment]]]:
+    state, learnt = empty("u"), []
+    for event in events:
+        after = apply(state, event, POLICY)
+        learnt.append(increments(state, after, event, POLICY))
+        state = after
+    return state, learnt
+
+
+def weights(row: signals.ItemSignals, at_ms: int = NOW_MS) -> dict[str, tuple[float, float]]:
+    """Forward and backward weights of a row at a time."""
+    columns = np.exp2(np.stack([row.forward, row.backward]) - signals.neighbour_log2_at(at_ms))
+    return {item_id: (float(f), float(b)) for item_id, f, b in zip(row.neighbours, *columns, strict=True)}
+
+
+def assert_same(one: signals.ItemSignals, other: signals.ItemSignals) -> None:
+    assert one.applied == other.applied
+    assert one.popularity == pytest.approx(other.popularity, abs=1e-6)
+    assert weights(one).keys() == weights(other).keys()
+    for item_id, pair in weights(one).items():
+        assert pair == pytest.approx(weights(other)[item_id], rel=1e-3)
+
+
+# What an event teaches
+
+
+def test_the_first_item_of_a_session_gets_popularity_and_no_pairs() -> None:
+    _, [learnt] = play(click(7, "a"))
+    assert learnt == {"a": Increment("clicks/3", 7, NOW_MS + 7000, popularity=1.0)}
+
+
+def test_an_item_pairs_with_those_before_it_and_nearer_ones_count_more() -> None:
+    _, learnt = play(click(1, "a"), click(2, "b"), click(3, "c"))
+    assert learnt[2]["c"].backward == [("b", 1.0), ("a", 0.8)]
+    assert learnt[2]["b"].forward == [("c", 1.0)]
+    assert learnt[2]["a"].forward == [("c", 0.8)]
+    assert learnt[2]["c"].popularity == 1.0
+    assert learnt[2]["a"].popularity == 0.0
+
+
+def test_an_item_counts_once_in_a_session_whatever_is_done_with_it() -> None:
+    _, learnt = play(
+        click(1, "a"), click(2, "a", event_type="add_to_cart"), click(3, "a", event_type="purchase")
+    )
+    assert learnt[1:] == [{}, {}]
+
+
+def test_an_item_counts_again_in_the_next_session() -> None:
+    _, learnt = play(click(1, "a", session="one"), click(2, "a", session="two"))
+    assert learnt[1]["a"].popularity == 1.0
+
+
+def test_items_of_different_sessions_make_no_pairs() -> None:
+    _, learnt = play(click(1, "a", session="one"), click(2, "b", session="two"))
+    assert learnt[1].keys() == {"b"}
+
+
+def test_an_event_repeated_teaches_nothing() -> None:
+    event = click(1, "a")
+    _, learnt = play(event, event)
+    assert learnt[1] == {}
+
+
+def test_taking_an_item_out_of_the_cart_teaches_nothing() -> None:
+    _, learnt = play(click(1, "a"), click(2, "b", event_type="remove_from_cart"))
+    assert learnt[1] == {}
+
+
+def test_a_search_teaches_nothing_about_items() -> None:
+    search = SearchEvent("s", "u", NOW_MS, Source("searches", 0, 1, NOW_MS), "mug", None, None)
+    state = empty("u")
+    assert increments(state, apply(state, search, POLICY), search, POLICY) == {}
+
+
+def test_the_lines_of_one_event_pair_in_their_order() -> None:
+    _, [learnt] = play(click(1, "a", "b", event_type="purchase"))
+    assert learnt["a"].forward == [("b", 1.0)]
+    assert learnt["b"].backward == [("a", 1.0)]
+
+
+def test_a_late_event_pairs_only_with_what_came_before_it() -> None:
+    _, learnt = play(click(1, "a"), click(9, "c"), click(10, "b", at_ms=NOW_MS + 5000))
+    assert learnt[2].keys() == {"a", "b"}
+
+
+def test_an_event_leads_to_a_bounded_number_of_increments() -> None:
+    events = [click(offset, f"item-{offset}") for offset in range(40)]
+    _, learnt = play(*events)
+    assert max(map(len, learnt)) == 1 + signals.REACH
+
+
+def test_the_same_event_on_the_same_state_teaches_the_same() -> None:
+    state, _ = play(click(1, "a"), click(2, "b"))
+    event = click(3, "c")
+    after = apply(state, event, POLICY)
+    assert increments(state, after, event, POLICY) == increments(state, after, event, POLICY)
+
+
+# The fold
+
+
+@given(new_increments)
+def test_replayed_increments_change_nothing(new: list[Increment]) -> None:
+    row = fold(None, new)
+    assert fold(row, new) is row
+    for start in range(len(new)):
+        assert fold(row, new[start:]) is row
+
+
+@given(new_increments, st.randoms())
+def test_duplicates_and_any_batching_fold_to_the_same_row(new: list[Increment], random) -> None:
+    once = fold(None, new)
+    row = None
+    position = 0
+    while position < len(new):
+        start = random.randint(0, position)  # a crash gives some of what was folded again
+        end = random.randint(position + 1, len(new))
+        row = fold(row, new[start:end])
+        position = end
+    assert_same(once, EMPTY if row is None else row)
+
+
+@given(new_increments, st.randoms())
+def test_any_interleaving_of_the_sources_folds_to_the_same_row(new: list[Increment], random) -> None:
+    by_source = {
+        source: [increment for increment in new if increment.source == source]
+        for source in {increment.source for increment in new}
+    }
+    shuffled = []
+    while any(by_source.values()):
+        source = random.choice(sorted(source for source, left in by_source.items() if left))
+        shuffled.append(by_source[source].pop(0))
+    assert_same(fold(None, new), fold(None, shuffled))
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5), st.integers(0, 400))
+def test_a_row_is_bounded(rounds: int, extra: int) -> None:
+    row = None
+    for number in range(rounds):
+        pairs = [(f"{number}-{place}", 1.0) for place in range(extra)]
+        row = fold(row, [Increment("clicks/0", number, NOW_MS, 1.0, forward=pairs, backward=pairs)])
+    assert row is not None
+    assert len(row.neighbours) == min(rounds * extra, signals.MAX_NEIGHBOURS)
+    assert len(signals.encode(row)) < 30 * signals.MAX_NEIGHBOURS + 200
+
+
+def test_the_lightest_neighbours_are_dropped() -> None:
+    heavy = [("heavy", 5.0)]
+    light = [(f"light-{place}", 1.0) for place in range(signals.MAX_NEIGHBOURS + 50)]
+    row = fold(None, [Increment("clicks/0", 1, NOW_MS, forward=[*light, *heavy])])
+    assert "heavy" in row.neighbours
+
+
+def test_an_old_pair_gives_way_to_a_new_one() -> None:
+    old = [("old", 1.0)]
+    new = [(f"new-{place}", 1.0) for place in range(signals.MAX_NEIGHBOURS)]
+    row = fold(None, [Increment("clicks/0", 1, NOW_MS - 300 * DAY_MS, forward=old)])
+    row = fold(row, [Increment("clicks/0", 2, NOW_MS, forward=new)])
+    assert "old" not in row.neighbours
+
+
+@given(st.floats(0, 3000), st.floats(0, 3000))
+def test_newer_increments_weigh_more_whatever_the_order(one_days: float, other_days: float) -> None:
+    newer, older = sorted([one_days, other_days])
+    first = Increment("clicks/0", 1, NOW_MS - int(one_days * DAY_MS), 1.0, forward=[("x", 1.0)])
+    second = Increment("clicks/1", 1, NOW_MS - int(other_days * DAY_MS), 1.0, forward=[("x", 1.0)])
+    row = fold(fold(None, [first]), [second])
+    days = signals.NEIGHBOUR_DAYS
+    assert weights(row)["x"][0] == pytest.approx(2 ** (-newer / days) + 2 ** (-older / days), rel=1e-3)
+
+
+def test_a_weight_halves_in_its_half_life() -> None:
+    row = fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0)])
+    popularity = np.array([row.popularity], np.float32)
+    for place, days in enumerate(signals.POPULARITY_DAYS):
+        later = signals.popularity_at(popularity, NOW_MS + int(days * DAY_MS))
+        assert later[0, place] == pytest.approx(0.5, rel=0.01)
+
+
+def test_dates_centuries_apart_overflow_nothing() -> None:
+    past = Increment("clicks/0", 1, 100_000_000_000, 1.0, forward=[("x", 1.0)])
+    future = Increment("clicks/0", 2, 253_402_300_799_999, 1.0, forward=[("x", 1.0)])
+    row = fold(fold(None, [past]), [future])
+    assert all(map(math.isfinite, row.popularity))
+    assert np.isfinite(row.forward).all()
+    assert np.isfinite(signals.popularity_at(np.array([row.popularity], np.float32), 0)).all()
+
+
+def test_trends_compare_without_a_clock() -> None:
+    yesterday = [Increment("clicks/0", n, NOW_MS - DAY_MS, 1.0) for n in range(3)]
+    today = [Increment("clicks/0", n, NOW_MS, 1.0) for n in range(2)]
+    assert signals.trend_score(fold(None, today)) > signals.trend_score(fold(None, yesterday))
+
+
+# Bytes
+
+
+@given(new_increments)
+def test_a_row_reads_back_as_it_was_written(new: list[Increment]) -> None:
+    row = fold(None, new)
+    read = signals.decode(signals.encode(row))
+    assert (read.applied, read.popularity, read.neighbours) == (row.applied, row.popularity, row.neighbours)
+    np.testing.assert_array_equal(read.forward, row.forward)
+    np.testing.assert_array_equal(read.backward, row.backward)
+
+
+@given(new_increments)
+def test_a_message_of_increments_reads_back_as_it_was_written(new: list[Increment]) -> None:
+    assert signals.decode_increments(signals.encode_increments(new)) == new
+
+
+@pytest.mark.parametrize("data", [b"", b"\x09abc", b"\x01", b"\x01\x93\x01\x02\x03"])
+def test_damaged_rows_are_named(data: bytes) -> None:
+    with pytest.raises(UnreadableSignals):
+        signals.decode(data)
+
+
+@given(new_increments.filter(bool), st.data())
+def test_a_row_cut_short_is_named(new: list[Increment], data: st.DataObject) -> None:
+    written = signals.encode(fold(None, new))
+    with pytest.raises(UnreadableSignals):
+        signals.decode(written[: data.draw(st.integers(0, len(written) - 1))])
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'[{"source": "a"}]'])
+def test_damaged_increments_are_named(data: bytes) -> None:
+    with pytest.raises(UnreadableSignals):
+        signals.decode_increments(data)
+
+
+# Views
+
+
+def test_a_view_holds_the_neighbours_that_the_catalogue_knows() -> None:
+    table = ItemTable()
+    table.put(Item("other", "OTHER"), None)
+    slot = table.put(Item("known", "KNOWN"), None)
+    row = fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, forward=[("unknown", 2.0), ("known", 1.0)])])
+    seen = signals.view(row, table)
+    assert seen.slots.tolist() == [slot]
+    assert 2 ** (seen.forward[0] - signals.neighbour_log2_at(NOW_MS)) == pytest.approx(1.0, rel=1e-3)
+    assert seen.backward.tolist() == [-math.inf]

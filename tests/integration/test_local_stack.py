@@ -181,7 +181,7 @@ def test_a_server_that_lives_but_does_not_answer_is_shown(other: Stack) -> None:
     assert status["redis"].lacks
     assert "Stub process" in (status["triton"].lacks or "")
     other.resume("redis")
-    other.stop("triton")
+    other.kill("triton")
     other.start("triton")
     other.wait_until_well()
 

@@ -269,7 +269,7 @@ def run(stack: Any, tmp_path: Path) -> Iterator[Callable[[Callable[[Engine], Awa
 
         asyncio.run(with_engine())
 
-    yield go
+    return go
 
 
 @pytest.fixture

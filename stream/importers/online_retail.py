@@ -12,7 +12,7 @@ import csv
 import gzip
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,10 +123,10 @@ def read_items(
     Raises:
         WrongFile: as `read_sales`.
     """
-    titles: dict[str, Counter[str]] = {}
+    titles: defaultdict[str, Counter[str]] = defaultdict(Counter)
     prices: dict[str, float] = {}
     for sale in read_sales(path, skipped, progress=progress):
-        counted = titles.setdefault(sale.stock_code, Counter())
+        counted = titles[sale.stock_code]
         if sale.title:
             counted[sale.title] += 1
         prices[sale.stock_code] = sale.price

@@ -1,0 +1,75 @@
+"""Imports point inward: core, then ports and use cases, then everything that does I/O."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+STREAM = Path(__file__).parents[2] / "stream"
+CORE = sorted(STREAM.glob("core/*.py"))
+USE_CASES = [STREAM / f"{name}.py" for name in ("recommender", "catalog", "item_signals", "learnt", "ports")]
+IMPURE = {
+    "asyncio",
+    "datetime",
+    "http",
+    "io",
+    "logging",
+    "os",
+    "pathlib",
+    "random",
+    "socket",
+    "threading",
+    "time",
+}
+"""What the core does without, of the standard library. `datetime` it needs, to read times, not the clock."""
+
+
+@pytest.mark.parametrize("module", CORE, ids=lambda path: path.stem)
+def test_the_core_imports_itself_and_arithmetic_only(module: Path) -> None:
+    for name in imported(module):
+        top = name.split(".")[0]
+        if top == "stream":
+            assert name.startswith("stream.core") or name == "stream.errors", name
+        elif top not in sys.stdlib_module_names:
+            assert top in {"msgspec", "numpy"}, name
+
+
+@pytest.mark.parametrize("module", CORE, ids=lambda path: path.stem)
+def test_the_core_has_no_clock_no_io_no_log_and_no_async(module: Path) -> None:
+    tree = ast.parse(module.read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+    assert imported(module) & IMPURE == set()
+    calls = {
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert not calls & {"now", "utcnow", "today"}
+
+
+@pytest.mark.parametrize("module", USE_CASES, ids=lambda path: path.stem)
+def test_use_cases_know_ports_and_no_adapter(module: Path) -> None:
+    inner = {"core", "errors", "ports", "telemetry", *(path.stem for path in USE_CASES)}
+    for name in imported(module):
+        if name.startswith("stream."):
+            assert name.split(".")[1] in inner, name
+        else:
+            assert name.split(".")[0] not in {"aiohttp", "aiokafka", "faust", "redis", "tritonclient"}, name
+
+
+def imported(module: Path) -> set[str]:
+    """The modules that a module imports anywhere in it."""
+    return set(_imported(ast.parse(module.read_text())))
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "stream")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,16 @@ NEW_FOR_DAYS = 30
 NEW_AFTER_MINUTES = 1
 """An item that came this long after the first item of the catalogue was not part of its first load."""
 NEW_KEPT = 50
+
+
+class Encoded(NamedTuple):
+    """A vector [384], None where there is none, and the version of the encoder that made it."""
+
+    vector: FloatArray | None
+    version: str
+
+
+NOT_ENCODED = Encoded(None, "")
 
 
 class CatalogView:
@@ -77,12 +88,17 @@ class CatalogView:
         """The message of `items` that an item came from."""
         return self._sources.get(item_id)
 
-    def vector_of(self, item_id: str, encoder_version: str) -> FloatArray | None:
-        """An item's vector [384] if that version of the encoder made it."""
+    def vector_of(self, item: Item) -> Encoded:
+        """The vector that an item of this text has already."""
+        known, slot = self.items.get(item.item_id), self.items.slot(item.item_id)
+        if known is None or slot is None or known.text != item.text or not self.items.has_vector[slot]:
+            return NOT_ENCODED
+        return Encoded(self.items.vectors[slot].copy(), self._encoder_versions[item.item_id])
+
+    def has_vector(self, item_id: str) -> bool:
+        """Whether an item is known and encoded."""
         slot = self.items.slot(item_id)
-        if slot is None or self._encoder_versions.get(item_id) != encoder_version:
-            return None
-        return self.items.vectors[slot] if self.items.has_vector[slot] else None
+        return slot is not None and bool(self.items.has_vector[slot])
 
     def without_vector(self) -> list[Item]:
         """The items that still have to be encoded."""
@@ -91,7 +107,8 @@ class CatalogView:
 
     def new_items(self, at_ms: int) -> IntArray:
         """The slots of items that joined a catalogue already there, newest first; at most 50."""
-        oldest_ms = at_ms - NEW_FOR_DAYS * DAY_MS
+        first_load_ms = (self._began_ms or 0) + NEW_AFTER_MINUTES * MINUTE_MS
+        oldest_ms = max(at_ms - NEW_FOR_DAYS * DAY_MS, first_load_ms + 1)
         slots = [
             slot
             for item_id, first_ms in sorted(self._new.items(), key=lambda entry: -entry[1])
@@ -133,11 +150,11 @@ class CatalogView:
     def _note_new(self, item: Item) -> None:
         if self._began_ms is None or item.first_seen_ms < self._began_ms:
             self._began_ms = item.first_seen_ms
-        if item.first_seen_ms > self._began_ms + NEW_AFTER_MINUTES * MINUTE_MS:
-            self._new[item.item_id] = item.first_seen_ms
-            if len(self._new) > 2 * NEW_KEPT:
-                newest = sorted(self._new.items(), key=lambda entry: -entry[1])[:NEW_KEPT]
-                self._new = dict(newest)
+        # The topic is not read in the order of time, so what is new is known only at the end.
+        self._new[item.item_id] = item.first_seen_ms
+        if len(self._new) > 2 * NEW_KEPT:
+            newest = sorted(self._new.items(), key=lambda entry: -entry[1])[:NEW_KEPT]
+            self._new = dict(newest)
 
 
 class CatalogWriter:
@@ -164,7 +181,9 @@ class CatalogWriter:
         self._one_at_a_time = asyncio.Lock()
         self._version = ""
         self._refused: dict[str, str] = {}  # item id -> the text that the encoder refused
-        self._unfollowed: dict[str, Source | None] = {}  # published, not yet seen in the view
+        # What was published and is not yet seen in the view. A removal stays (None) until the item comes
+        # again, since a view that shows nothing may just not have come to what was published before it.
+        self._unfollowed: dict[str, Source | None] = {}
 
     async def handle(self, messages: Sequence[RawMessage]) -> None:
         """Encode and publish a batch; of several messages about one item the last one counts.
@@ -190,12 +209,12 @@ class CatalogWriter:
             ]
             vectors = await self._vectors([item for item, _ in items])
             made = [
-                ItemVector(item, vector, self._version if vector is not None else "", source)
-                for (item, source), vector in zip(items, vectors, strict=True)
+                ItemVector(item, *encoded, source)
+                for (item, source), encoded in zip(items, vectors, strict=True)
             ]
             removed = [item_id for item_id, (content, _) in latest.items() if content is None]
             self._unfollowed |= {made_one.item.item_id: made_one.source for made_one in made}
-            self._unfollowed |= dict.fromkeys(removed)
+            self._unfollowed |= {item_id: None for item_id in removed if self._could_be_healed(item_id)}
             await self._publisher.publish_vectors(made, removed)
         await self._publisher.publish_dead_letters(letters)
 
@@ -209,7 +228,7 @@ class CatalogWriter:
             self._unfollowed = {
                 item_id: source
                 for item_id, source in self._unfollowed.items()
-                if self._view.source_of(item_id) != source
+                if source is None or self._view.source_of(item_id) != source
             }
             batch = [
                 item
@@ -222,9 +241,9 @@ class CatalogWriter:
                 return 0
             vectors = await self._vectors(batch)
             made = [
-                ItemVector(item, vector, self._version, source)
-                for item, vector in zip(batch, vectors, strict=True)
-                if vector is not None and (source := self._view.source_of(item.item_id)) is not None
+                ItemVector(item, *encoded, source)
+                for item, encoded in zip(batch, vectors, strict=True)
+                if encoded.vector is not None and (source := self._view.source_of(item.item_id)) is not None
             ]
             await self._publisher.publish_vectors(made, [])
             return len(made)
@@ -243,14 +262,20 @@ class CatalogWriter:
             first_seen_ms=known.first_seen_ms if known else source.timestamp_ms,
         )
 
-    async def _vectors(self, items: Sequence[Item]) -> list[FloatArray | None]:
-        """One vector an item; None for those that the encoder cannot do now or at all."""
-        found: list[FloatArray | None] = []
-        for item in items:
-            known = self._view.items.get(item.item_id)
-            same_text = known is not None and known.text == item.text
-            found.append(self._view.vector_of(item.item_id, self._version) if same_text else None)
-        todo = [place for place, vector in enumerate(found) if vector is None]
+    def _could_be_healed(self, item_id: str) -> bool:
+        """Whether the view shows an item without a vector, or will before it shows its removal."""
+        return item_id in self._unfollowed or (
+            item_id in self._view.items and not self._view.has_vector(item_id)
+        )
+
+    async def _vectors(self, items: Sequence[Item]) -> list[Encoded]:
+        """One vector an item; none for those new texts that the encoder cannot do now or at all."""
+        found = [self._view.vector_of(item) for item in items]
+        todo = [
+            place
+            for place, (vector, version) in enumerate(found)
+            if vector is None or version != self._version
+        ]
         try:
             vectors = await self._encode([items[place].text for place in todo])
         except ModelUnavailable as error:
@@ -266,12 +291,12 @@ class CatalogWriter:
                     if one.reason == "error":
                         self._refused[items[place].item_id] = items[place].text
             return found
-        for place, vector in zip(todo, vectors, strict=True):
-            found[place] = vector
+        for place, encoded in zip(todo, vectors, strict=True):
+            found[place] = encoded
         return found
 
-    async def _encode(self, texts: Sequence[str]) -> Sequence[FloatArray]:
+    async def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         if not texts:
             return []
         vectors, self._version = await self._encoder.encode(texts, ENCODE_TIMEOUT_S)
-        return list(vectors)
+        return [Encoded(vector, self._version) for vector in vectors]

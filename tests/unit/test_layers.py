@@ -12,7 +12,6 @@ CORE = sorted(STREAM.glob("core/*.py"))
 USE_CASES = [STREAM / f"{name}.py" for name in ("recommender", "catalog", "item_signals", "learnt", "ports")]
 IMPURE = {
     "asyncio",
-    "datetime",
     "http",
     "io",
     "logging",

@@ -1,0 +1,30 @@
+"""The model files in the repository are those their manifests speak of."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).parents[2] / "model_repository"
+MANIFESTS = sorted(MODELS.glob("*/*/MANIFEST.json"))
+MAX_BYTES = 40_000_000
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(MODELS)))
+def test_every_file_is_the_one_in_its_manifest(path: Path) -> None:
+    manifest = json.loads(path.read_text())
+    assert {"origin", "licence", "made", "figures", "files"} <= manifest.keys()
+    for name, said in manifest["files"].items():
+        content = (path.parent / name).read_bytes()
+        assert len(content) == said["bytes"]
+        assert hashlib.sha256(content).hexdigest() == said["sha256"]
+
+
+def test_no_model_is_without_a_manifest() -> None:
+    assert {path.parent for path in MANIFESTS} == {path.parent for path in MODELS.glob("*/*/model.py")}
+
+
+def test_the_model_files_together_stay_small() -> None:
+    files = [path for path in MODELS.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in files) <= MAX_BYTES

@@ -86,11 +86,10 @@ class BatchAgent:
     async def _consume(self, stream: StreamT[bytes]) -> None:
         stream.enable_acks = False
         queue: asyncio.Queue[EventT[bytes]] = asyncio.Queue(maxsize=2 * self._batch_max)
-        worker = asyncio.ensure_future(self._work(stream, queue))
-        try:
+        async with asyncio.TaskGroup() as tasks:  # a worker that failed must end the taking, not stall it
+            worker = tasks.create_task(self._work(stream, queue))
             async for event in stream.events():
                 await queue.put(event)
-        finally:
             worker.cancel()
 
     async def _work(self, stream: StreamT[bytes], queue: asyncio.Queue[EventT[bytes]]) -> None:

@@ -1,0 +1,136 @@
+"""The encoder as Triton serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from stream.local.stack import Stack
+
+pytestmark = pytest.mark.servers
+
+TIMEOUT_S = 30.0
+
+
+class Encoder:
+    """The model `encoder`, asked as any client of Triton would."""
+
+    def __init__(self, client: InferenceServerClient) -> None:
+        self._client = client
+
+    async def encode(self, *texts: str | bytes, priority: int = 0) -> NDArray[np.float32]:
+        tensor = InferInput("TEXT", [len(texts), 1], "BYTES")
+        values = [[text.encode() if isinstance(text, str) else text] for text in texts]
+        tensor.set_data_from_numpy(np.array(values, dtype=np.object_))
+        result = await self._client.infer("encoder", [tensor], priority=priority, client_timeout=TIMEOUT_S)
+        vectors: NDArray[np.float32] = result.as_numpy("EMBEDDING")
+        return vectors
+
+    async def statistics(self) -> tuple[int, int, int]:
+        """How many texts were encoded, in how many executes, and how many requests the cache answered."""
+        answer = await self._client.get_inference_statistics("encoder", client_timeout=TIMEOUT_S)
+        stats = answer.model_stats[0]
+        return stats.inference_count, stats.execution_count, stats.inference_stats.cache_hit.count
+
+
+@pytest.fixture
+def on_encoder(stack: Stack) -> Callable[[Callable[[Encoder], Awaitable[None]]], None]:
+    """Run a coroutine with the encoder of the running stack."""
+
+    def run(body: Callable[[Encoder], Awaitable[None]]) -> None:
+        async def connected() -> None:
+            async with InferenceServerClient(stack.endpoints.triton_grpc) as client:
+                await body(Encoder(client))
+
+        asyncio.run(connected())
+
+    return run
+
+
+def fresh(text: str = "wireless mouse") -> str:
+    """A text that no cache has seen."""
+    return f"{text} {uuid.uuid4().hex[:8]}"
+
+
+def test_vectors_have_length_one_and_say_what_texts_mean(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        vectors = await encoder.encode("laptop bag", "notebook computer case", "banana bread recipe")
+        assert vectors.shape == (3, 384)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+        assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
+
+    on_encoder(body)
+
+
+def test_a_text_means_the_same_alone_and_among_others(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        query, product = fresh("red lamp"), fresh("a long text about many things " * 20)
+        alone = await encoder.encode(query)
+        together = await encoder.encode(product, *(fresh("usb hub") for _ in range(20)), query)
+        assert float(alone[0] @ together[-1]) > 0.95
+
+    on_encoder(body)
+
+
+def test_requests_that_wait_are_encoded_together(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        texts, executes, _ = await encoder.statistics()
+        await asyncio.gather(*(encoder.encode(fresh()) for _ in range(64)))
+        more_texts, more_executes, _ = await encoder.statistics()
+        assert more_texts - texts == 64
+        assert more_executes - executes <= 32
+
+    on_encoder(body)
+
+
+def test_a_repeated_query_is_answered_from_the_cache(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        query = fresh()
+        first = await encoder.encode(query)
+        *_, hits = await encoder.statistics()
+        again = await encoder.encode(query)
+        *_, more_hits = await encoder.statistics()
+        assert more_hits == hits + 1
+        np.testing.assert_array_equal(first, again)
+
+    on_encoder(body)
+
+
+def test_a_bad_request_among_good_ones_fails_alone(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        odd = [(fresh(),), (b"\xff\xfe",), ("",), ("x" * 100_000,), ("word " * 20_000,), ("🎧" * 99, fresh())]
+        answers = await asyncio.gather(*(encoder.encode(*texts) for texts in odd), return_exceptions=True)
+        refused = answers.pop(1)
+        assert isinstance(refused, InferenceServerException)
+        assert "INVALID_ARGUMENT" in str(refused.status())
+        assert "TEXT[0] is not UTF-8" in str(refused)
+        for answer in answers:
+            assert isinstance(answer, np.ndarray)
+            np.testing.assert_allclose(np.linalg.norm(answer, axis=1), 1.0, rtol=1e-5)
+
+    on_encoder(body)
+
+
+def test_the_catalogue_may_ask_with_a_lower_priority(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        assert (await encoder.encode(*(fresh() for _ in range(64)), priority=2)).shape == (64, 384)
+
+    on_encoder(body)
+
+
+def test_more_texts_than_a_batch_holds_are_refused_with_the_limit(on_encoder: Any) -> None:
+    async def body(encoder: Encoder) -> None:
+        with pytest.raises(InferenceServerException, match="64"):
+            await encoder.encode(*(fresh() for _ in range(65)))
+
+    on_encoder(body)

@@ -344,7 +344,7 @@ class Stack:
         running = sum(server.name.startswith("worker-") for server in status.servers)
         if workers > running:
             raise LocalStackError(
-                f"The stack in {self.folder} is up already, with {running} workers and not {workers}: "
+                f"The stack in {self.folder} is up already, with {running} of {workers} workers: "
                 "`streamrec local down` and `up` start it anew."
             )
         raise AlreadyUp(

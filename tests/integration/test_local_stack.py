@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis import Redis
 
@@ -248,6 +248,36 @@ def test_an_owned_stack_ends_when_its_owner_is_killed(tmp_path: Path, models: Pa
     owner.kill()
     owner.wait()
     assert nothing_is_left(tmp_path)
+
+
+def test_an_up_with_workers_comes_back_when_lists_are_made(tmp_path: Path, models: Path) -> None:
+    click = {
+        "event_id": "e1",
+        "event_type": "view_item",
+        "event_time": time.time_ns() // 1_000_000,
+        "user_id": "u1",
+        "item_id": "i1",
+    }
+
+    async def publish_and_read(bootstrap: str) -> bytes:
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+            await producer.send_and_wait("clicks", json.dumps(click).encode(), key=b"u1")
+        async with AIOKafkaConsumer(
+            "recommendations", bootstrap_servers=bootstrap, auto_offset_reset="earliest"
+        ) as consumer:
+            return (await asyncio.wait_for(consumer.getone(), 20)).value
+
+    with Stack(tmp_path, models) as stack:
+        up = streamrec(tmp_path, "up", "--workers", "1", "--json", "--models", str(models), check=True)
+        made = json.loads(asyncio.run(publish_and_read(json.loads(up.stdout)["kafka"])))
+        assert made["trigger"]["event_id"] == "e1"
+        more = streamrec(tmp_path, "up", "--workers", "2", "--json")
+        assert (more.returncode, more.stdout) == (1, "")
+        assert "with 1 of 2 workers" in " ".join(more.stderr.split())
+        stack.kill("worker-0")
+        assert "worker-0   died (SIGKILL)" in streamrec(tmp_path, "status").stdout
+        stack.start("worker-0")
+        assert stack.status().state == "up"
 
 
 def test_a_model_that_cannot_be_loaded_fails_the_start_with_its_own_words(tmp_path: Path) -> None:

@@ -367,9 +367,12 @@ class QueryVectors:
 
 
 def _newest(events: Sequence[Event]) -> Event:
-    """The event that was appended last: in one partition the order tells, between two the broker's clock."""
+    """The event that was appended last: in one partition the order tells, between two the broker's clock.
+
+    Where both lie in one millisecond, the event times decide.
+    """
     last = {event.source[:2]: event for event in events}
-    return max(last.values(), key=lambda event: event.source.timestamp_ms)
+    return max(last.values(), key=lambda event: (event.source.timestamp_ms, event.at_ms))
 
 
 def _is_click(event: Event) -> TypeGuard[ClickEvent]:

@@ -8,11 +8,11 @@ finds the new version at the next load. A value too short to hold a version coun
 from __future__ import annotations
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 
-EXPECT_NONE = b""
 STORED = 1
 
-COMPARE_AND_SET = """
+_COMPARE_AND_SET = """
 local found = redis.call('GETRANGE', KEYS[1], 1, 8)
 if #found < 8 then found = '' end
 if found ~= ARGV[1] then return 0 end
@@ -34,6 +34,16 @@ def connect(url: str, timeout_ms: int = 1_000, max_connections: int = 16) -> Red
         health_check_interval=15,
     )
     return Redis.from_pool(pool)
+
+
+def compare_and_set(pipeline: Pipeline, key: str, expected: int, value: bytes, ttl_ms: int = 0) -> None:
+    """Add a save to a pipeline; it answers `STORED` where the stored version is `expected` (0: none is).
+
+    The script travels whole with every save: by its digest alone, the client would first ask the server
+    whether it knows it, which costs every batch a round trip.
+    """
+    version = version_bytes(expected) if expected else b""
+    pipeline.eval(_COMPARE_AND_SET, 1, key, version, value, ttl_ms)
 
 
 def version_bytes(version: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import COMPARE_AND_SET, EXPECT_NONE, STORED, version_bytes
+from stream.adapters.redis_client import STORED, compare_and_set, version_bytes
 from stream.core import signals
 from stream.core.items import FloatArray
 from stream.errors import StateUnavailable
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 FORMAT = b"\x01"
 OVERLAP_MS = 5_000
 """Changes this much older are read again, since the clocks of workers differ."""
-MAX_CHANGES = 20_000
+PAGE = 5_000
+"""Changes read at once; more come in several pages, so that no answer is long."""
 
 
 class RedisSignalStore:
@@ -39,7 +40,6 @@ class RedisSignalStore:
     def __init__(self, client: Redis, key_prefix: str = "sr:") -> None:
         self._client = client
         self._prefix = key_prefix
-        self._compare_and_set = client.register_script(COMPARE_AND_SET)
 
     async def load(self, item_ids: Sequence[str]) -> dict[str, VersionedSignals]:
         """Read rows in one MGET; items without one are left out, a damaged row begins anew."""
@@ -68,15 +68,8 @@ class RedisSignalStore:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for item_id, (row, version) in rows.items():
-                    await self._compare_and_set(
-                        keys=[f"{self._prefix}i:{item_id}"],
-                        args=[
-                            version_bytes(version) if version else EXPECT_NONE,
-                            FORMAT + version_bytes(version + 1) + signals.encode(row),
-                            0,
-                        ],
-                        client=pipeline,
-                    )
+                    value = FORMAT + version_bytes(version + 1) + signals.encode(row)
+                    compare_and_set(pipeline, f"{self._prefix}i:{item_id}", version, value)
                 answers = await pipeline.execute()
             saved = {item_id: answer == STORED for item_id, answer in zip(rows, answers, strict=True)}
             packed = {
@@ -93,20 +86,25 @@ class RedisSignalStore:
         return saved
 
     async def popularity(self, since: int) -> tuple[dict[str, FloatArray], int]:
-        """Read the popularity of the items that changed since an earlier call; at most 20,000 of them."""
+        """Read the popularity of the items that changed since an earlier call."""
+        found: dict[str, FloatArray] = {}
+        mark = since
+        start = 0
         try:
-            answer = await self._client.zrangebyscore(
-                f"{self._prefix}c", since - OVERLAP_MS, "+inf", start=0, num=MAX_CHANGES, withscores=True
-            )
-            changed = cast(list[tuple[bytes, float]], answer)
-            if not changed:
-                return {}, since
-            names = [item_id for item_id, _ in changed]
-            values = cast(list[bytes | None], await self._client.hmget(f"{self._prefix}p", names))
+            while True:
+                answer = await self._client.zrangebyscore(
+                    f"{self._prefix}c", since - OVERLAP_MS, "+inf", start=start, num=PAGE, withscores=True
+                )
+                changed = cast(list[tuple[bytes, float]], answer)
+                if changed:
+                    names = [item_id for item_id, _ in changed]
+                    values = cast(list[bytes | None], await self._client.hmget(f"{self._prefix}p", names))
+                    for item_id, data in zip(names, values, strict=True):
+                        if data:
+                            found[item_id.decode()] = signals.unpack_popularity(data)
+                    mark = max(mark, int(changed[-1][1]))
+                if len(changed) < PAGE:
+                    return found, mark
+                start += PAGE
         except RedisError as error:
             raise StateUnavailable(f"Redis did not read popularity: {error}") from error
-        return {
-            item_id.decode(): signals.unpack_popularity(data)
-            for item_id, data in zip(names, values, strict=True)
-            if data
-        }, max(since, int(changed[-1][1]))

@@ -10,7 +10,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import COMPARE_AND_SET, EXPECT_NONE, STORED, version_bytes
+from stream.adapters.redis_client import STORED, compare_and_set
 from stream.core import codec
 from stream.core.state import UserState, empty
 from stream.errors import StateUnavailable
@@ -35,7 +35,6 @@ class RedisStateStore:
         self._client = client
         self._prefix = f"{key_prefix}u:"
         self._ttl_ms = int(ttl_days * DAY_MS)
-        self._compare_and_set = client.register_script(COMPARE_AND_SET)
 
     async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """Read states in one MGET.
@@ -65,15 +64,8 @@ class RedisStateStore:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for state, expected in states:
                     ttl_ms = int(self._ttl_ms * (1 + TTL_JITTER * random.random()))
-                    await self._compare_and_set(
-                        keys=[self._prefix + state.user_id],
-                        args=[
-                            version_bytes(expected) if expected else EXPECT_NONE,
-                            codec.encode(state),
-                            ttl_ms,
-                        ],
-                        client=pipeline,
-                    )
+                    key = self._prefix + state.user_id
+                    compare_and_set(pipeline, key, expected, codec.encode(state), ttl_ms)
                 return [answer == STORED for answer in await pipeline.execute()]
         except RedisError as error:
             raise StateUnavailable(f"Redis did not save {len(states)} states: {error}") from error

@@ -1,0 +1,340 @@
+"""What every store of shoppers' states promises."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from builders import NOW_MS, click
+from redis.asyncio import Redis
+
+from stream.adapters import redis_client
+from stream.adapters.redis_state import TTL_JITTER, RedisStateStore
+from stream.core import codec
+from stream.core.policy import DAY_MS, Policy
+from stream.core.state import UserState, apply, empty
+from stream.errors import StateUnavailable
+from stream.fakes import MemoryStateStore
+from stream.ports import StateStore
+
+Run = Callable[[Callable[..., Awaitable[None]]], None]
+FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
+
+
+@asynccontextmanager
+async def _redis(url: str, timeout_ms: int = 5_000) -> AsyncIterator[Redis]:
+    client = redis_client.connect(url, timeout_ms)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@pytest.fixture(params=FAKE_AND_REAL)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a test's body on a store of its own."""
+
+    async def on_fake(body: Callable[[StateStore], Awaitable[None]]) -> None:
+        await body(MemoryStateStore())
+
+    async def on_redis(body: Callable[[StateStore], Awaitable[None]]) -> None:
+        async with _redis(request.getfixturevalue("stack").endpoints.redis) as client:
+            await body(RedisStateStore(client, f"{uuid.uuid4().hex}:"))
+
+    on = on_fake if request.param == "fake" else on_redis
+    if request.param == "real":
+        request.getfixturevalue("stack")
+    return lambda body: asyncio.run(on(body))
+
+
+@pytest.fixture
+def on_redis(stack: Any) -> Run:
+    """Run a test's body on Redis: it gets the store, the client and the prefix of its keys."""
+
+    async def on(body: Callable[..., Awaitable[None]]) -> None:
+        prefix = f"{uuid.uuid4().hex}:"
+        async with _redis(stack.endpoints.redis) as client:
+            await body(RedisStateStore(client, prefix), client, prefix)
+
+    return lambda body: asyncio.run(on(body))
+
+
+def _state(user_id: str = "ann", sequence: int = 1, items: int = 1) -> UserState:
+    state = empty(user_id)._replace(sequence=sequence)
+    for offset in range(items):
+        state = apply(state, click(item_id=f"item-{offset}", offset=offset), Policy())
+    return state
+
+
+async def _load(store: StateStore, user_id: str = "ann") -> UserState:
+    return (await store.load([user_id]))[user_id]
+
+
+def test_a_shopper_who_is_not_stored_has_an_empty_state(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        assert await store.load(["ann", "bob"]) == {"ann": empty("ann"), "bob": empty("bob")}
+
+    run(body)
+
+
+def test_asking_for_nobody_gives_nothing(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        assert await store.load([]) == {}
+        assert await store.save([]) == []
+
+    run(body)
+
+
+def test_a_saved_state_is_read_as_it_was(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        state = _state(sequence=NOW_MS, items=40)
+        assert await store.save([(state, 0)]) == [True]
+        assert await _load(store) == state
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "user_id", ["a b", "ann:bob", "{tag}", "ユーザー", "a\nb\r\n", "🛒" * 256, "*", "\\"]
+)
+def test_any_user_id_will_do(run: Run, user_id: str) -> None:
+    async def body(store: StateStore) -> None:
+        assert await store.save([(_state(user_id), 0)]) == [True]
+        assert await _load(store, user_id) == _state(user_id)
+        assert await _load(store, user_id + "x") == empty(user_id + "x")
+
+    run(body)
+
+
+@pytest.mark.parametrize("expected", [0, 1, 6, 8, 2**40])
+def test_a_save_that_expects_another_sequence_changes_nothing(run: Run, expected: int) -> None:
+    async def body(store: StateStore) -> None:
+        await store.save([(_state(sequence=7), 0)])
+        assert await store.save([(_state(sequence=9, items=3), expected)]) == [False]
+        assert await _load(store) == _state(sequence=7)
+        assert await store.save([(_state(sequence=9, items=3), 7)]) == [True]
+        assert await _load(store) == _state(sequence=9, items=3)
+
+    run(body)
+
+
+def test_a_save_that_expects_a_state_finds_none(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        assert await store.save([(_state(sequence=9), 7)]) == [False]
+        assert await _load(store) == empty("ann")
+
+    run(body)
+
+
+def test_a_conflict_of_one_shopper_is_no_other_s(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        await store.save([(_state("bob", 7), 0)])
+        saves = [(_state("ann"), 0), (_state("bob", 9), 3), (_state("cyd"), 0)]
+        assert await store.save(saves) == [True, False, True]
+        assert (await _load(store, "bob")).sequence == 7
+        assert (await _load(store, "cyd")).sequence == 1
+
+    run(body)
+
+
+def test_of_savers_at_the_same_time_exactly_one_wins(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        await store.save([(_state(sequence=1), 0)])
+        saves = [store.save([(_state(sequence=10 + n), 1)]) for n in range(20)]
+        answers = [saved for (saved,) in await asyncio.gather(*saves)]
+        assert answers.count(True) == 1
+        assert (await _load(store)).sequence == 10 + answers.index(True)
+
+    run(body)
+
+
+def test_of_savers_of_the_very_same_state_exactly_one_wins(run: Run) -> None:
+    """Two workers that both believed they had saved would publish two lists under one sequence."""
+
+    async def body(store: StateStore) -> None:
+        answers = await asyncio.gather(*(store.save([(_state(), 0)]) for _ in range(10)))
+        assert [saved for (saved,) in answers].count(True) == 1
+
+    run(body)
+
+
+def test_a_chain_of_saves_goes_on_from_what_was_loaded(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        for number in range(1, 6):
+            state = await _load(store)
+            assert await store.save([(_state(sequence=number), state.sequence)]) == [True]
+        assert (await _load(store)).sequence == 5
+
+    run(body)
+
+
+def test_an_erased_shopper_starts_anew(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        await store.save([(_state(sequence=7), 0)])
+        assert await store.erase("ann") is True
+        assert await store.erase("ann") is False
+        assert await _load(store) == empty("ann")
+        assert await store.save([(_state(sequence=8), 7)]) == [False]
+        assert await store.save([(_state(sequence=8), 0)]) == [True]
+
+    run(body)
+
+
+def test_a_fake_that_is_told_to_fail_fails() -> None:
+    store = MemoryStateStore()
+    store.failure = StateUnavailable("away")
+    for call in (store.load(["ann"]), store.save([(_state(), 0)]), store.erase("ann")):
+        with pytest.raises(StateUnavailable):
+            asyncio.run(call)  # type: ignore[arg-type]
+
+
+def test_states_live_as_long_as_told_and_not_all_equally_long(on_redis: Run) -> None:
+    async def body(_: RedisStateStore, client: Redis, prefix: str) -> None:
+        store = RedisStateStore(client, prefix, ttl_days=2)
+        users = [f"user-{n}" for n in range(50)]
+        await store.save([(_state(user), 0) for user in users])
+        left = [await client.pttl(f"{prefix}u:{user}") for user in users]
+        assert all(2 * DAY_MS - 60_000 < ms <= 2 * DAY_MS * (1 + TTL_JITTER) for ms in left)
+        assert max(left) - min(left) > 0.02 * DAY_MS
+
+    on_redis(body)
+
+
+def test_a_save_makes_a_state_live_longer_again(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        await store.save([(_state(), 0)])
+        await client.pexpire(f"{prefix}u:ann", 60_000)
+        await store.save([(_state(sequence=2), 1)])
+        assert await client.pttl(f"{prefix}u:ann") > 89 * DAY_MS
+
+    on_redis(body)
+
+
+def test_a_batch_costs_one_read_and_one_write_command_a_shopper_and_no_other(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        await store.save([(_state("warm-up"), 0)])
+        await client.config_resetstat()
+        await store.load([f"user-{n}" for n in range(20)])
+        await store.save([(_state(f"user-{n}"), 0) for n in range(20)])
+        stats = await client.info("commandstats")
+        calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+        asked = {name: count for name, count in calls.items() if "|" in name or name in ("mget", "eval")}
+        assert {name: count for name, count in asked.items() if not name.startswith("config")} == {
+            "mget": 1,
+            "eval": 20,
+        }
+
+    on_redis(body)
+
+
+def test_saves_go_on_after_redis_forgot_its_scripts(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, _: str) -> None:
+        await store.save([(_state(), 0)])
+        await client.script_flush()
+        assert await store.save([(_state(sequence=2), 1)]) == [True]
+
+    on_redis(body)
+
+
+def test_a_save_whose_answer_was_lost_is_found_at_the_next_load(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, _: Redis, __: str) -> None:
+        assert await store.save([(_state(sequence=5), 0)]) == [True]  # and the worker never heard of it
+        assert await store.save([(_state(sequence=5), 0)]) == [False]
+        assert await _load(store) == _state(sequence=5)
+        assert await store.save([(_state(sequence=6), 5)]) == [True]
+
+    on_redis(body)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sequence"),
+    [
+        (lambda data: data[:-3], 7),
+        (lambda data: data[:9] + bytes(len(data) - 9), 7),
+        (lambda data: b"\x00" + data[1:], 7),
+        (lambda data: data[:9], 7),
+        (lambda data: data[:5], 0),
+        (lambda data: data[:1], 0),
+    ],
+    ids=["truncated", "zeroes", "version 0", "sequence only", "too short", "version only"],
+)
+def test_a_damaged_state_is_given_up_and_its_shopper_goes_on(
+    on_redis: Run, damage: Callable[[bytes], bytes], sequence: int
+) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        await client.set(f"{prefix}u:ann", damage(codec.encode(_state(sequence=7))))
+        state = await _load(store)
+        assert state == empty("ann")._replace(sequence=sequence)
+        assert await store.save([(_state(sequence=NOW_MS), state.sequence)]) == [True]
+        assert await _load(store) == _state(sequence=NOW_MS)
+
+    on_redis(body)
+
+
+def test_a_state_of_a_newer_release_is_left_alone(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        data = bytes([codec.VERSION + 1]) + codec.encode(_state())[1:]
+        await client.set(f"{prefix}u:ann", data)
+        with pytest.raises(StateUnavailable, match=f"version {codec.VERSION + 1}"):
+            await _load(store)
+        assert await client.get(f"{prefix}u:ann") == data
+
+    on_redis(body)
+
+
+def test_shops_with_different_prefixes_do_not_see_each_other(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        await store.save([(_state(), 0)])
+        assert await _load(RedisStateStore(client, f"{prefix}other:")) == empty("ann")
+
+    on_redis(body)
+
+
+@pytest.mark.parametrize("port", ["closed_port", "silent_port"])
+def test_a_redis_that_is_away_is_noticed(port: str, request: pytest.FixtureRequest, soon: Any) -> None:
+    url = f"redis://127.0.0.1:{request.getfixturevalue(port)}/0"
+
+    async def body() -> None:
+        async with _redis(url, timeout_ms=200) as client:
+            store = RedisStateStore(client)
+            for call in (store.load(["ann"]), store.save([(_state(), 0)]), store.erase("ann")):
+                with pytest.raises(StateUnavailable):
+                    await soon(call)
+
+    asyncio.run(body())
+
+
+def test_more_batches_at_once_than_connections_wait_for_one_another(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, _: Redis, __: str) -> None:
+        saves = [store.save([(_state(f"user-{n}"), 0)]) for n in range(100)]
+        assert all(saved for (saved,) in await asyncio.gather(*saves))
+
+    on_redis(body)
+
+
+@pytest.mark.servers
+def test_a_redis_that_freezes_is_noticed_and_recovered_from(stack: Any, soon: Any) -> None:
+    async def body() -> None:
+        async with _redis(stack.endpoints.redis, timeout_ms=200) as client:
+            store = RedisStateStore(client, f"{uuid.uuid4().hex}:")
+            await store.save([(_state(), 0)])
+            stack.pause("redis")
+            try:
+                with pytest.raises(StateUnavailable):
+                    await soon(_load(store))
+            finally:
+                stack.resume("redis")
+            assert await soon(_until_loaded(store)) == _state()
+
+    async def _until_loaded(store: RedisStateStore) -> UserState:
+        while True:
+            try:
+                return await _load(store)
+            except StateUnavailable:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(body())

@@ -1,7 +1,8 @@
 """Hybrid search: what the words say and what the vectors say, in one score.
 
-On the Icecat relevance judgements fusing scores beat fusing ranks; `model-factory evaluate search`
-measures it again with the classes that serve.
+Measured on the Icecat judgements by `model-factory evaluate search`, with the classes that serve. Left out:
+smoothing each product's vector with its 15 nearest, which gains .019 of nDCG@10 on judged products and
+nothing on the whole catalogue, since each changed product would change the vectors around it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import numpy as np
 from stream.core.items import FloatArray
 
 LEXICAL_WEIGHT = 0.15
-"""What the best lexical hit adds to a cosine; from the Icecat judgements, where .1 to .25 differ little."""
+"""What the best lexical hit adds to a cosine. Of 0 to .5, less ranks the whole Icecat catalogue worse, more
+the judged products; .1 to .2 differ by no more than chance."""
 
 
 def relative(bm25: FloatArray) -> FloatArray:

@@ -11,13 +11,15 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 from stream.errors import LocalStackError
 from stream.local.fetching import Step
@@ -137,7 +139,7 @@ class Bars:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _Parts(),
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[note]}"),
             console=_said,
@@ -153,6 +155,13 @@ class Bars:
         """Begin a bar."""
         self._progress.start()
         return _Bar(self._progress, self._progress.add_task(what, total=total, note=""))
+
+
+class _Parts(ProgressColumn):
+    """How many parts are done, where their number is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
 
 class _Bar:

@@ -72,6 +72,7 @@ class Fetching:
         cwd: Path | None = None,
         counted: bool = False,
         end_at: str | None = None,
+        timeout_s: float = 1800.0,
     ) -> None:
         """Run a command to its end, noting its output on `step`.
 
@@ -103,6 +104,9 @@ class Fetching:
         self._running.add(process)
         if self._cancelled.is_set():
             process.kill()
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.daemon = True
+        timer.start()
         with process:
             for line in process.stdout or ():
                 if line := line.strip():
@@ -113,6 +117,7 @@ class Fetching:
                     if end_at and end_at in line:
                         asked_to_end = True
                         process.terminate()
+        timer.cancel()
         self._running.discard(process)
         self.go_on()
         if process.returncode != 0 and not asked_to_end:

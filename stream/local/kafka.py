@@ -32,6 +32,10 @@ _JVM = [
     "-Xlog:all=error:stderr",
 ]
 
+# Both run in the broker's folder, so its path, however odd, is in no setting.
+_BROKER = ["kafka.Kafka", "server.properties"]
+_FORMAT = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-c", "server.properties", "-t"]
+
 _AOT_JAVA = 25  # the first that writes an ahead-of-time cache in one go (JEP 514)
 _ARCHIVE = "start.aot"
 
@@ -44,7 +48,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{kafka}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
+log.dirs=data
 auto.create.topics.enable=false
 default.replication.factor=1
 offsets.topic.replication.factor=1
@@ -78,37 +82,22 @@ class Kafka:
     jars: Path
     aot_cache: Path | None = None
 
-    def command(self, settings: Path, main_class: str, *arguments: str) -> list[str]:
-        """Return a command that runs a class of the broker with its logging set up."""
-        aot = [f"-XX:AOTCache={self.aot_cache}"] if self.aot_cache else []
-        return [*_java_command(self.java, self.jars, settings, *aot), main_class, *arguments]
-
     def server(self, folder: Path, at: Mapping[str, int], env: Mapping[str, str]) -> Server:
-        """Write the broker's settings into `folder` and return how it is started."""
-        settings = write_settings(folder, at)
+        """Write the broker's settings into `folder` and return how it is started there."""
+        _write_settings(folder, at)
         formatted = folder / "data" / "meta.properties"
         cluster_id = _cluster_id(formatted)
+        aot = [f"-XX:AOTCache={self.aot_cache}"] if self.aot_cache else []
+        command = _java_command(self.java, self.jars, *aot)
         return Server(
             name="kafka",
-            argv=self.command(settings, "kafka.Kafka", str(settings)),
+            argv=[*command, *_BROKER],
             env=dict(env),
             cwd=str(folder),
             ports={name: at[name] for name in PORTS},
             ready=KafkaReady(port=at["kafka"], cluster_id=cluster_id),
-            before=Once(
-                argv=self.command(settings, *_format(settings, cluster_id)),
-                unless_exists=str(formatted),
-            ),
+            before=Once(argv=[*command, *_FORMAT, cluster_id], unless_exists=str(formatted)),
         )
-
-
-def write_settings(folder: Path, at: Mapping[str, int]) -> Path:
-    """Write `server.properties` and `log4j2.properties`; return the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "server.properties"
-    settings.write_text(_SETTINGS.format(data=folder / "data", **at))
-    (folder / "log4j2.properties").write_text(_LOGGING)
-    return settings
 
 
 def fetch(fetching: Fetching) -> Kafka:
@@ -144,37 +133,33 @@ def _rehearse(folder: Path, java: Path, jars: Path, fetching: Fetching) -> None:
         tempfile.TemporaryDirectory(dir=folder) as scratch,
         suppress(LocalStackError),
     ):
-        settings = write_settings(Path(scratch), ports.choose(PORTS))
-        plain = _java_command(java, jars, settings)
-        identity = _cluster_id(settings)
-        fetching.run([*plain, *_format(settings, identity)], failed="Kafka could not be formatted", step=step)
-        fetching.run(
-            [
-                *_java_command(java, jars, settings, f"-XX:AOTCacheOutput={folder / _ARCHIVE}"),
-                "kafka.Kafka",
-                str(settings),
-            ],
-            failed="Kafka could not be rehearsed",
-            step=step,
-            end_at="Kafka Server started",
-        )
+        _write_settings(Path(scratch), ports.choose(PORTS))
+        for argv in (
+            [*_java_command(java, jars), *_FORMAT, _new_cluster_id()],
+            [*_java_command(java, jars, f"-XX:AOTCacheOutput={folder / _ARCHIVE}"), *_BROKER],
+        ):
+            fetching.run(
+                argv,
+                failed="Kafka could not be rehearsed",
+                step=step,
+                cwd=Path(scratch),
+                end_at="Kafka Server started",
+                timeout_s=180.0,
+            )
     fetching.go_on()
 
 
-def _java_command(java: Path, jars: Path, settings: Path, *options: str) -> list[str]:
-    return [
-        str(java),
-        *_JVM,
-        *options,
-        f"-Dlog4j2.configurationFile={settings.with_name('log4j2.properties')}",
-        "-cp",
-        os.pathsep.join(str(jar) for jar in sorted(jars.glob("*.jar"))),
-    ]
+def _write_settings(folder: Path, at: Mapping[str, int]) -> None:
+    """Write what the broker reads in its working folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "server.properties").write_text(_SETTINGS.format(**at))
+    (folder / "log4j2.properties").write_text(_LOGGING)
 
 
-def _format(settings: Path, cluster_id: str) -> list[str]:
-    tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
-    return [*tool, "-t", cluster_id, "-c", str(settings)]
+def _java_command(java: Path, jars: Path, *options: str) -> list[str]:
+    """Return the beginning of a command that runs one of the broker's classes in its folder."""
+    classpath = os.pathsep.join(str(jar) for jar in sorted(jars.glob("*.jar")))
+    return [str(java), *_JVM, *options, "-Dlog4j2.configurationFile=log4j2.properties", "-cp", classpath]
 
 
 def _download(folder: Path, fetching: Fetching) -> None:
@@ -194,4 +179,9 @@ def _cluster_id(formatted: Path) -> str:
         for line in formatted.read_text().splitlines():
             if line.startswith("cluster.id="):
                 return line.removeprefix("cluster.id=")
-    return "sr" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:20]  # never a leading "-"
+    return _new_cluster_id()
+
+
+def _new_cluster_id() -> str:
+    """Return 22 characters of base64 that never begin with a "-"."""
+    return "sr" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:20]

@@ -24,6 +24,7 @@ PORTS = ("triton-http", "triton-grpc", "triton-metrics")
 
 WHEEL = "nvidia-pytriton==0.7.0"  # Triton 2.51
 
+_PIP = ["-P", "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--progress-bar=off"]
 _ROOT = Path(__file__).parents[2]
 
 
@@ -56,6 +57,7 @@ class Triton:
             "metrics-address": "127.0.0.1",
             "metrics-port": at["triton-metrics"],
         }
+        libraries = [str(self.environment / "libpython"), env.get("LD_LIBRARY_PATH")]
         return Server(
             name="triton",
             argv=[
@@ -65,8 +67,7 @@ class Triton:
             env={
                 **env,
                 "PATH": f"{self.environment / 'bin'}:{env.get('PATH', os.defpath)}",
-                "LD_LIBRARY_PATH": str(self.environment / "libpython"),
-                "PYTHONDONTWRITEBYTECODE": "1",
+                "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
             },
             cwd="/",  # never a folder that holds `triton/`, which would shadow the package
             ports={name: at[name] for name in PORTS},
@@ -106,7 +107,7 @@ def _install_server(folder: Path, fetching: Fetching) -> None:
     with fetching.step("Triton") as step:
         fetching.run(
             [sys.executable, *_PIP, "--target", str(folder), WHEEL],
-            failed=f"{WHEEL} could not be installed",
+            failed=f"{WHEEL} could not be installed; it needs Linux with glibc 2.35 or newer",
             step=step,
         )
         tritonserver = folder / "pytriton" / "tritonserver"
@@ -126,9 +127,6 @@ def _install_environment(folder: Path, requirements: Path, fetching: Fetching) -
         )
         (folder / "libpython").mkdir()
         (folder / "libpython" / libpython.name).symlink_to(libpython)
-
-
-_PIP = ["-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--progress-bar=off"]
 
 
 def _packages(environment: Path) -> Path:

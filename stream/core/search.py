@@ -12,8 +12,8 @@ import numpy as np
 from stream.core.items import FloatArray
 
 LEXICAL_WEIGHT = 0.15
-"""What the best lexical hit adds to a cosine. Of 0 to .5: with less the whole Icecat catalogue is ranked worse,
-with more the judged products are."""
+"""What the best lexical hit adds to a cosine. Of 0 to .5: less ranks the whole Icecat catalogue worse, more
+the judged products."""
 
 
 def relative(bm25: FloatArray) -> FloatArray:

@@ -17,7 +17,7 @@ from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemT
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.search import relative
 from stream.core.signals import GAP_DECAY, NEGLIGIBLE, REACH, RowView, neighbour_log2_at
-from stream.core.state import REMOVE_FROM_CART, Search, UserState, cart_of, session_of
+from stream.core.state import REMOVE_FROM_CART, Interaction, Search, UserState, cart_of, session_of
 
 SESSION_ROWS = 10
 """Distinct items of the session, newest first, whose neighbours are looked up."""
@@ -325,7 +325,7 @@ class _History:
 
     def __init__(self, context: Context, session: list[str], policy: Policy) -> None:
         state, items = context.state, context.items
-        before = state.interactions[: len(state.interactions) - len(session_of(state, policy))]
+        before = state.interactions[: len(state.interactions) - len(_session(state, policy))]
         started_ms = state.interactions[len(before)].at_ms if len(before) < len(state.interactions) else 0
         owned = [o for o in state.owned if o.at_ms < started_ms or not started_ms]
         entries = sorted({(i.at_ms, i.item_id) for i in before} | {(o.at_ms, o.item_id) for o in owned})
@@ -392,9 +392,19 @@ _kernel = np.concatenate([_decay[::-1], [0.0], BACKWARD * _decay])
 """Around an entry: what came after it lies before it in an order that is newest first."""
 
 
+def _session(state: UserState, policy: Policy) -> tuple[Interaction, ...]:
+    """The interactions of the session; none where a search began a new one."""
+    session = session_of(state, policy)
+    if session and state.searches:
+        pause_ms = state.searches[-1].at_ms - session[-1].at_ms
+        if pause_ms > policy.session_gap_minutes * MINUTE_MS:
+            return ()
+    return session
+
+
 def _split(state: UserState, policy: Policy) -> tuple[list[str], list[str]]:
     """The distinct items of the session and of the time before it, each newest first."""
-    current = session_of(state, policy)
+    current = _session(state, policy)
     session = dict.fromkeys(i.item_id for i in reversed(current) if i.kind != REMOVE_FROM_CART)
     earlier = state.interactions[: len(state.interactions) - len(current)]
     before = dict.fromkeys(i.item_id for i in reversed(earlier))

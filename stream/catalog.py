@@ -280,15 +280,15 @@ class CatalogWriter:
             vectors = await self._encode([items[place].text for place in todo])
         except ModelUnavailable as error:
             self._telemetry.model_failures.labels(error.model, error.reason).inc()
-            if error.reason != "error":
+            if error.reason not in ("refused", "error"):
                 return found
-            # One text that the model refuses must not keep the others out.
+            # One text that the model cannot take must not keep the others out.
             for place in todo:
                 try:
                     found[place] = (await self._encode([items[place].text]))[0]
                 except ModelUnavailable as one:
                     self._telemetry.model_failures.labels(one.model, one.reason).inc()
-                    if one.reason == "error":
+                    if one.reason == "refused":
                         self._refused[items[place].item_id] = items[place].text
             return found
         for place, encoded in zip(todo, vectors, strict=True):

@@ -18,6 +18,7 @@ import faust
 from aiokafka.partitioner import murmur2
 
 from stream.adapters import redis_client, triton_models, vector_record
+from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import describe_topics
@@ -117,8 +118,12 @@ class Worker:
         parts.push_async_callback(redis.aclose)
         triton = triton_models.connect(config.triton.url)
         parts.push_async_callback(triton.close)
-        encoder = triton_models.TritonEncoder(triton, config.triton.encoder)
-        reranker = triton_models.TritonReranker(triton, config.triton.reranker)
+        encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
+        reranker = triton_models.TritonReranker(triton, config.triton.reranker, _breaker(config))
+        # The catalogue gives way to shoppers, and its failures are not theirs.
+        patient_encoder = triton_models.TritonEncoder(
+            triton, config.triton.encoder, _breaker(config), priority=2
+        )
 
         view = CatalogView(UsearchIndex(), LexicalIndex(), telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
@@ -157,7 +162,7 @@ class Worker:
         events_app = build_app(config, config.kafka.group)
         background_app = build_app(config, f"{config.kafka.group}-background")
         writer = CatalogWriter(
-            view, encoder, publisher, telemetry, _ownership(background_app, config.topics.items)
+            view, patient_encoder, publisher, telemetry, _ownership(background_app, config.topics.items)
         )
         folder = SignalFolder(signals, publisher, telemetry)
         for app, name, handle, topics in (
@@ -255,6 +260,12 @@ def _decoded(changes: Changes) -> list[tuple[str, ItemVector | None]]:
         except (InvalidMessage, UnicodeDecodeError) as error:
             log.warning("an item vector is skipped: %s", error)
     return decoded
+
+
+def _breaker(config: Config) -> CircuitBreaker:
+    return CircuitBreaker(
+        time.monotonic, config.triton.breaker_failures, config.triton.breaker_wait_ms / 1000
+    )
 
 
 def _ownership(app: faust.App, topic: str) -> Callable[[str], bool]:

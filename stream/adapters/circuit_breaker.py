@@ -29,6 +29,7 @@ class CircuitBreaker:
         self._failures = 0
         self._pause_s = pause_s
         self._probe_at_s = 0.0
+        self._probing = False
 
     @property
     def is_open(self) -> bool:
@@ -42,16 +43,21 @@ class CircuitBreaker:
         if self._now_s() < self._probe_at_s:
             return False
         self._probe_at_s = self._now_s() + self._longest_pause_s
+        self._probing = True
         return True
 
     def succeeded(self) -> None:
         """Close the circuit."""
         self._failures = 0
+        self._probing = False
         self._pause_s = self._first_pause_s
 
     def failed(self) -> None:
-        """Count a failure; where the circuit is open, wait longer for the next probe."""
+        """Count a failure; where it was the probe's, wait longer for the next one."""
+        if self.is_open and not self._probing:
+            return  # of a call that began before the circuit opened: a burst of them is one outage
         self._failures += 1
         if self.is_open:
+            self._probing = False
             self._probe_at_s = self._now_s() + self._pause_s * random.uniform(0.8, 1.2)
             self._pause_s = min(2 * self._pause_s, self._longest_pause_s)

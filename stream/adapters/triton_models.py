@@ -43,19 +43,31 @@ def connect(url: str) -> InferenceServerClient:
 
 
 class TritonModel:
-    """One model of the server: calls with a deadline, a breaker, and a reload where its process died."""
+    """One model of the server: calls with a deadline, a breaker, and a reload where its process died.
 
-    def __init__(self, client: InferenceServerClient, name: str) -> None:
+    Args:
+        priority: in the model's queue, 1 before 2; 0 for the model's default.
+    """
+
+    def __init__(
+        self,
+        client: InferenceServerClient,
+        name: str,
+        breaker: CircuitBreaker | None = None,
+        priority: int = 0,
+    ) -> None:
         self.name = name
-        self.breaker = CircuitBreaker(time.monotonic)
+        self.breaker = breaker or CircuitBreaker(time.monotonic)
         self._client = client
+        self._priority = priority
         self._reloading: asyncio.Task[None] | None = None
 
     async def infer(self, inputs: list[InferInput], output: str, timeout_s: float) -> tuple[Any, str]:
         """Return the output tensor (read-only) and the version of the model that made it.
 
         Raises:
-            ModelUnavailable: reason `circuit_open`, `deadline`, `overloaded`, `unreachable` or `error`.
+            ModelUnavailable: reason `circuit_open`, `deadline`, `overloaded`, `unreachable`, `refused` (the
+                model is well, and takes these inputs never) or `error`.
         """
         if not self.breaker.allows():
             raise ModelUnavailable(self.name, "circuit_open", f"{self.name}: not asked, it failed lately")
@@ -65,6 +77,7 @@ class TritonModel:
                     self.name,
                     inputs,
                     outputs=[InferRequestedOutput(output)],
+                    priority=self._priority,
                     client_timeout=timeout_s,
                 ),
                 timeout_s,
@@ -78,11 +91,30 @@ class TritonModel:
                 self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
             ) from None
         except (InferenceServerException, grpc.RpcError) as error:
-            self.breaker.failed()
-            self._reload_where_its_process_died(str(error))
-            raise ModelUnavailable(self.name, _reason(error), f"{self.name}: {error}") from error
+            reason = _reason(error)
+            if reason == "refused":
+                self.breaker.succeeded()
+            else:
+                self.breaker.failed()
+                self._reload_where_its_process_died(str(error))
+            raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
         self.breaker.succeeded()
         return tensor, result.get_response().model_version
+
+    def checked(self, tensor: Any, shape: tuple[int, ...]) -> FloatArray:
+        """Give an output as float32.
+
+        Raises:
+            ModelUnavailable: with reason `error`, for another shape or numbers that are not finite.
+        """
+        checked = np.asarray(tensor, np.float32)
+        if checked.shape == shape and np.isfinite(checked).all():
+            return checked
+        raise ModelUnavailable(
+            self.name,
+            "error",
+            f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
+        )
 
     async def is_ready(self, timeout_s: float = 1.0) -> bool:
         """Whether the server says that the model is loaded (its process may still be dead)."""
@@ -106,8 +138,14 @@ class TritonModel:
 class TritonEncoder:
     """`Encoder` on the model whose input is `TEXT` (bytes, [1]) and whose output is `EMBEDDING` ([384])."""
 
-    def __init__(self, client: InferenceServerClient, name: str = "encoder") -> None:
-        self.model = TritonModel(client, name)
+    def __init__(
+        self,
+        client: InferenceServerClient,
+        name: str = "encoder",
+        breaker: CircuitBreaker | None = None,
+        priority: int = 0,
+    ) -> None:
+        self.model = TritonModel(client, name, breaker, priority)
 
     async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
         """Encode texts, in requests of up to 32 sent together; see `stream.ports.Encoder`."""
@@ -126,25 +164,32 @@ class TritonEncoder:
         tensor = InferInput("TEXT", [len(texts), 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=np.object_))
         vectors, version = await self.model.infer([tensor], "EMBEDDING", timeout_s)
-        return np.asarray(vectors, np.float32), version
+        return self.model.checked(vectors, (len(texts), DIMENSIONS)), version
 
 
 class TritonReranker:
     """`Reranker` on the model whose input is `FEATURES` ([-1, F]) and whose output is `SCORES` ([-1])."""
 
-    def __init__(self, client: InferenceServerClient, name: str = "reranker") -> None:
-        self.model = TritonModel(client, name)
+    def __init__(
+        self,
+        client: InferenceServerClient,
+        name: str = "reranker",
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self.model = TritonModel(client, name, breaker)
 
     async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
         """Score one list; Triton batches the lists that are in flight. See `stream.ports.Reranker`."""
         tensor = InferInput("FEATURES", [1, *features.shape], "FP32")
         tensor.set_data_from_numpy(features[None])
         scores, version = await self.model.infer([tensor], "SCORES", timeout_s)
-        return np.asarray(scores, np.float32).reshape(-1), version
+        return self.model.checked(scores, (1, len(features)))[0], version
 
 
 def _reason(error: Exception) -> str:
     text = str(error)
+    if "INVALID_ARGUMENT" in text:
+        return "refused"
     if "Exceeds maximum queue size" in text or "timeout expired" in text:
         return "overloaded"
     if "Deadline" in text or "DEADLINE_EXCEEDED" in text:

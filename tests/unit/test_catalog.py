@@ -24,10 +24,12 @@ AWAY = ModelUnavailable("encoder", "unreachable", "nobody there")
 class Picky(HashEncoder):
     """An encoder that refuses texts with a certain word."""
 
+    reason = "refused"
+
     async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
         if any("unspeakable" in text for text in texts):
             self.calls.append(list(texts))
-            raise ModelUnavailable("encoder", "error", "no such token")
+            raise ModelUnavailable("encoder", self.reason, "no such token")
         return await super().encode(texts, timeout_s)
 
 
@@ -290,6 +292,17 @@ def test_a_refused_text_is_not_tried_for_ever_but_a_new_one_is() -> None:
     assert len(shop.encoder.calls) == asked
     shop.handle(raw_item("bad", "fine now", offset=1))
     assert shop.has_vector("bad")
+
+
+def test_a_text_at_which_the_encoder_failed_for_a_reason_of_its_own_is_tried_again() -> None:
+    encoder = Picky()
+    encoder.reason = "error"
+    shop = Catalogue(encoder)
+    shop.handle(raw_item("bad", "unspeakable", offset=0), raw_item("cup", "blue cup", offset=1))
+    assert shop.has_vector("cup")
+    asked = len(encoder.calls)
+    assert shop.heal() == 0
+    assert len(encoder.calls) > asked
 
 
 def test_where_the_broker_is_away_the_batch_comes_again() -> None:

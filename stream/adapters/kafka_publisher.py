@@ -15,7 +15,7 @@ from stream.config import Config
 from stream.core.events import RecommendationList
 from stream.core.signals import Increment
 from stream.errors import PublishUnavailable
-from stream.ports import DeadLetter, ItemVector
+from stream.ports import DeadLetter, ItemVector, RawMessage
 
 _encoder = msgspec.json.Encoder()
 
@@ -88,7 +88,7 @@ class KafkaPublisher:
             [
                 (
                     letter.message.key,
-                    (letter.message.value or b"")[:DEAD_LETTER_KEPT_BYTES],
+                    _kept(letter.message),
                     [
                         ("source-topic", letter.message.source.topic.encode()),
                         ("source-partition", str(letter.message.source.partition).encode()),
@@ -121,3 +121,10 @@ class KafkaPublisher:
             raise PublishUnavailable(
                 f"Kafka did not acknowledge {len(messages)} messages for {topic}: {error!r}"
             ) from error
+
+
+def _kept(message: RawMessage) -> bytes | None:
+    """The bytes of a message; no bytes in place of null where there is no key either, which Kafka refuses."""
+    if message.value is None:
+        return None if message.key is not None else b""
+    return message.value[:DEAD_LETTER_KEPT_BYTES]

@@ -49,19 +49,24 @@ async def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:
 
 @asynccontextmanager
 async def partitions(
-    bootstrap: str, topic: str, key: bytes | None = None
+    bootstrap: str, topic: str, key: bytes | None = None, *, at_end: bool = False
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    """A consumer that has a topic's partitions assigned, or only the one of a key.
+    """A consumer that stands at the beginning, or the end, of a topic's partitions, or of a key's only.
+
+    Its positions are known when it is given: one that is still asked for would undo a later seek.
 
     Raises:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
-    async with consumer(bootstrap, topic) as reader:
+    reset = "latest" if at_end else "earliest"
+    async with consumer(bootstrap, topic, auto_offset_reset=reset) as reader:
         assigned = sorted(reader.assignment())
         if key is not None:
             assigned = [assigned[partition_of(key, len(assigned))]]
             reader.unsubscribe()
             reader.assign(assigned)
+        for partition in assigned:
+            await reader.position(partition)
         yield reader, assigned
 
 

@@ -46,8 +46,8 @@ async def _watch(
     decoder = msgspec.json.Decoder(RecommendationList)
     titles = await read_titles(config) if top is not None else {}
     key = None if user is None else user.encode()
-    async with partitions(config.kafka.bootstrap, config.topics.recommendations, key) as (reader, assigned):
-        await (reader.seek_to_beginning if from_beginning else reader.seek_to_end)(*assigned)
+    topic = config.topics.recommendations
+    async with partitions(config.kafka.bootstrap, topic, key, at_end=not from_beginning) as (reader, _):
         seen = 0
         async for message in reader:
             if message.value is None or key not in (None, message.key):

@@ -45,8 +45,8 @@ class RankingShop:
     ) -> None:
         self.policy = policy or Policy()
         self.random = np.random.default_rng(seed)
-        self.items = ItemTable(items)
-        self.popularity = np.full((items, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
+        self.items = ItemTable(items + 64)
+        self.popularity = np.full((items + 64, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
         self.signals: dict[str, ItemSignals] = {}
         self.states: dict[str, UserState] = {}
         self._offset = 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.search import relative
-from stream.core.signals import GAP_DECAY, NEGLIGIBLE, REACH, RowView, neighbour_log2_at
+from stream.core.signals import GAP_DECAY, NEGLIGIBLE, REACH, RowView, neighbours_at
 from stream.core.state import REMOVE_FROM_CART, Interaction, Search, UserState, cart_of, session_of
 
 SESSION_ROWS = 10
@@ -277,9 +277,9 @@ class _Neighbours:
     def __init__(self, context: Context, row_items: list[str]) -> None:
         self.row_items = row_items
         views = [context.rows.get(item_id, NO_ROW) for item_id in row_items]
-        now = neighbour_log2_at(context.at_ms)
         capacity = len(context.items.available)
-        self.popularity = np.exp2(np.array([view.popularity for view in views], np.float32) - now)
+        own = np.array([view.popularity for view in views], np.float32)
+        self.popularity = neighbours_at(own, context.at_ms)
         self._position = np.full(capacity, -1, np.int32)
         self._matrix = np.zeros((2, len(views), 0), np.float32)
         self._slots = np.zeros(0, np.int32)
@@ -292,8 +292,12 @@ class _Neighbours:
         self._position[self._slots] = np.arange(len(self._slots), dtype=np.int32)
         self._matrix = np.zeros((2, len(views), len(self._slots)), np.float32)
         at = self._position[slots]
-        self._matrix[0, row, at] = np.exp2(np.concatenate([view.forward for view in views]) - now)
-        self._matrix[1, row, at] = np.exp2(np.concatenate([view.backward for view in views]) - now)
+        self._matrix[0, row, at] = neighbours_at(
+            np.concatenate([view.forward for view in views]), context.at_ms
+        )
+        self._matrix[1, row, at] = neighbours_at(
+            np.concatenate([view.backward for view in views]), context.at_ms
+        )
 
     def best(self, context: Context, rows: slice, recency: float, limit: int) -> IntArray:
         """The neighbours of some rows with the best recency weighted cosine, in no order."""
@@ -302,7 +306,7 @@ class _Neighbours:
             return NO_HITS.slots
         weights = recency ** np.arange(len(popularity)) / np.sqrt(popularity + SHRINK)
         both = self._matrix[0, rows] + BACKWARD * self._matrix[1, rows]
-        own = np.exp2(context.popularity[self._slots, -1] - neighbour_log2_at(context.at_ms))
+        own = neighbours_at(context.popularity[self._slots, -1], context.at_ms)
         score = (weights.astype(np.float32) @ both) / np.sqrt(own + SHRINK)
         score[~context.items.available[self._slots]] = 0.0
         best = np.argpartition(-score, limit)[:limit] if len(score) > limit else np.arange(len(score))

@@ -47,6 +47,8 @@ REACH = 12
 MAX_NEIGHBOURS = 160
 """Neighbours in a row; the lightest are dropped."""
 
+_LARGEST = np.float32(30.0)
+"""log2 of the largest weight; only a clock that went back by years comes near it."""
 _popularity_ms = tuple(days * DAY_MS for days in POPULARITY_DAYS)
 _neighbour_ms = NEIGHBOUR_DAYS * DAY_MS
 
@@ -252,13 +254,15 @@ def unpack_popularity(data: bytes) -> NDArray[np.float32]:
 
 def popularity_at(log2_popularity: FloatArray, at_ms: int) -> FloatArray:
     """Weights at a time from forward decayed sums [..., len(POPULARITY_DAYS)]; 1 is one event just now."""
-    exponent = log2_popularity.astype(np.float64) - [at_ms / half_life for half_life in _popularity_ms]
-    return np.exp2(np.minimum(exponent, 30.0)).astype(np.float32)
+    now = np.array([at_ms / half_life_ms for half_life_ms in _popularity_ms])
+    weights: FloatArray = np.exp2(np.minimum(log2_popularity - now, _LARGEST)).astype(np.float32)
+    return weights
 
 
-def neighbour_log2_at(at_ms: int) -> float:
-    """What to subtract from a row's `forward` and `backward` to have log2 weights at a time."""
-    return at_ms / _neighbour_ms
+def neighbours_at(log2_weights: FloatArray, at_ms: int) -> FloatArray:
+    """Weights at a time from a row's `forward`, `backward` or popularity at `NEIGHBOUR_DAYS`."""
+    weights: FloatArray = np.exp2(np.minimum(log2_weights - np.float32(at_ms / _neighbour_ms), _LARGEST))
+    return weights
 
 
 _row_encoder = msgspec.msgpack.Encoder()

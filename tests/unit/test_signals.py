@@ -69,7 +69,7 @@ def play(*events: ClickEvent) -> tuple[UserState, list[dict[str, Increment]]]:
 
 def weights(row: signals.ItemSignals, at_ms: int = NOW_MS) -> dict[str, tuple[float, float]]:
     """Forward and backward weights of a row at a time."""
-    columns = np.exp2(np.stack([row.forward, row.backward]) - signals.neighbour_log2_at(at_ms))
+    columns = signals.neighbours_at(np.stack([row.forward, row.backward]), at_ms)
     return {item_id: (float(f), float(b)) for item_id, f, b in zip(row.neighbours, *columns, strict=True)}
 
 
@@ -299,5 +299,5 @@ def test_a_view_holds_the_neighbours_that_the_catalogue_knows() -> None:
     row = fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, forward=[("unknown", 2.0), ("known", 1.0)])])
     seen = signals.view(row, table)
     assert seen.slots.tolist() == [slot]
-    assert 2 ** (seen.forward[0] - signals.neighbour_log2_at(NOW_MS)) == pytest.approx(1.0, rel=1e-3)
+    assert signals.neighbours_at(seen.forward, NOW_MS)[0] == pytest.approx(1.0, rel=1e-3)
     assert seen.backward.tolist() == [-math.inf]

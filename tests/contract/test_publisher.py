@@ -1,0 +1,354 @@
+"""What every publisher promises; what lies in the topics is read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from builders import NOW_MS, direction, item_vector, source
+
+from stream.adapters import kafka_topics, vector_record
+from stream.adapters.kafka_publisher import DEAD_LETTER_KEPT_BYTES, KafkaPublisher
+from stream.config import Config, load_config
+from stream.core.events import RecommendationList, RecommendedItem, Trigger
+from stream.core.signals import Increment, decode_increments
+from stream.errors import PublishUnavailable
+from stream.fakes import MemoryPublisher
+from stream.ports import DeadLetter, ItemVector, Publisher, RawMessage
+
+FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
+TOPICS = ("recommendations", "item_signals", "item_vectors", "dead_letters")
+
+
+class Written(NamedTuple):
+    """A message as it lies in a topic."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class Bench(Protocol):
+    """A publisher and what it wrote."""
+
+    publisher: Publisher
+
+    async def lists(self) -> list[RecommendationList]: ...
+    async def signals(self) -> list[tuple[str, Increment]]: ...
+    async def vectors(self) -> list[tuple[str, ItemVector | None]]: ...
+    async def dead_letters(self) -> list[DeadLetter]: ...
+
+
+class FakeBench:
+    def __init__(self) -> None:
+        self.publisher = MemoryPublisher()
+
+    async def lists(self) -> list[RecommendationList]:
+        return self.publisher.lists
+
+    async def signals(self) -> list[tuple[str, Increment]]:
+        return self.publisher.signals
+
+    async def vectors(self) -> list[tuple[str, ItemVector | None]]:
+        return self.publisher.vectors
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        return self.publisher.dead_letters
+
+
+class KafkaBench:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.publisher = KafkaPublisher(config)
+
+    async def read(self, topic: str) -> list[Written]:
+        """All that lies in a topic, by the order in which the broker took it."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.config.kafka.bootstrap, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, n) for n in range(self.config.kafka.partitions)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            found: list[Any] = []
+            async with asyncio.timeout(30):
+                while len(found) < sum(ends.values()):
+                    for records in (await consumer.getmany(timeout_ms=200)).values():
+                        found += records
+        finally:
+            await consumer.stop()
+        found.sort(key=lambda record: (record.partition, record.offset))
+        return [Written(record.key, record.value, dict(record.headers)) for record in found]
+
+    async def lists(self) -> list[RecommendationList]:
+        written = await self.read(self.config.topics.recommendations)
+        lists = [msgspec.json.decode(one.value or b"", type=RecommendationList) for one in written]
+        assert [one.key for one in written] == [made.user_id.encode() for made in lists]
+        return lists
+
+    async def signals(self) -> list[tuple[str, Increment]]:
+        return [
+            ((one.key or b"").decode(), increment)
+            for one in await self.read(self.config.topics.item_signals)
+            for increment in decode_increments(one.value or b"")
+        ]
+
+    async def vectors(self) -> list[tuple[str, ItemVector | None]]:
+        return [
+            ((one.key or b"").decode(), None if one.value is None else vector_record.decode(one.value))
+            for one in await self.read(self.config.topics.item_vectors)
+        ]
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        letters = []
+        for key, value, headers in await self.read(self.config.topics.dead_letters):
+            at = source(int(headers["source-offset"]), headers["source-topic"].decode())
+            at = at._replace(partition=int(headers["source-partition"]))
+            assert headers["failed-at"].endswith(b"+00:00")
+            letters.append(
+                DeadLetter(
+                    RawMessage(at, key, value),
+                    headers["error-code"].decode(),
+                    headers["error-message"].decode(),
+                )
+            )
+        return letters
+
+
+@asynccontextmanager
+async def _kafka(stack: Any) -> AsyncIterator[KafkaBench]:
+    name = uuid.uuid4().hex[:8]
+    env = {
+        "STREAMREC_KAFKA__BOOTSTRAP": stack.endpoints.kafka,
+        "STREAMREC_KAFKA__PARTITIONS": "1",
+        **{
+            f"STREAMREC_TOPICS__{topic.upper()}": f"{topic}-{name}"
+            for topic in (*TOPICS, "clicks", "searches", "items")
+        },
+    }
+    config = load_config(env=env)
+    await kafka_topics.create_topics(config)
+    bench = KafkaBench(config)
+    await bench.publisher.start()
+    try:
+        yield bench
+    finally:
+        await bench.publisher.stop()
+
+
+Run = Callable[[Callable[[Any], Awaitable[None]]], None]
+
+
+@pytest.fixture(params=FAKE_AND_REAL)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a test's body on a bench."""
+
+    async def on_fake(body: Callable[[Any], Awaitable[None]]) -> None:
+        await body(FakeBench())
+
+    async def on_kafka(body: Callable[[Any], Awaitable[None]]) -> None:
+        async with _kafka(request.getfixturevalue("stack")) as bench:
+            await body(bench)
+
+    if request.param == "fake":
+        return lambda body: asyncio.run(on_fake(body))
+    request.getfixturevalue("stack")
+    return lambda body: asyncio.run(on_kafka(body))
+
+
+@pytest.fixture
+def on_kafka(stack: Any) -> Run:
+    """Run a test's body on Kafka only."""
+
+    async def on(body: Callable[[Any], Awaitable[None]]) -> None:
+        async with _kafka(stack) as bench:
+            await body(bench)
+
+    return lambda body: asyncio.run(on(body))
+
+
+def _list(
+    user_id: str = "ann", sequence: int = 1, reason: str = "because you viewed RED MUG"
+) -> RecommendationList:
+    return RecommendationList(
+        schema_version=1,
+        recommendation_id=f"r{sequence}",
+        user_id=user_id,
+        placement="home",
+        sequence=sequence,
+        generated_at=NOW_MS,
+        expires_at=NOW_MS + 1,
+        trigger=Trigger("e1", "clicks", 0, 7, NOW_MS),
+        model_versions={"reranker": "1"},
+        degraded=[],
+        items=[RecommendedItem("mug", 1, 0.5, "similar", reason)],
+    )
+
+
+def _increments(first: int, count: int) -> list[Increment]:
+    return [Increment("clicks/0", first + n, NOW_MS, 1.0, [("cup", 0.5)], []) for n in range(count)]
+
+
+def test_nothing_given_nothing_written(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        await bench.publisher.publish_lists([])
+        await bench.publisher.publish_signals({})
+        await bench.publisher.publish_vectors([], [])
+        await bench.publisher.publish_dead_letters([])
+        assert await bench.lists() == []
+        assert await bench.signals() == []
+        assert await bench.vectors() == []
+        assert await bench.dead_letters() == []
+
+    run(body)
+
+
+def test_lists_are_written_whole_and_in_order(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        await bench.publisher.publish_lists([_list("ann", 1), _list("ユーザー", 1, "because of カップ 🛒")])
+        await bench.publisher.publish_lists([_list("ann", 2)])
+        assert await bench.lists() == [
+            _list("ann", 1),
+            _list("ユーザー", 1, "because of カップ 🛒"),
+            _list("ann", 2),
+        ]
+
+    run(body)
+
+
+def test_increments_of_an_item_keep_their_order_over_calls(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        for call in range(20):
+            await bench.publisher.publish_signals(
+                {"mug": _increments(10 * call, 3), "cup": _increments(10 * call, 1)}
+            )
+        written = await bench.signals()
+        mug = [increment for item_id, increment in written if item_id == "mug"]
+        assert mug == [increment for call in range(20) for increment in _increments(10 * call, 3)]
+        assert len(written) == 80
+
+    run(body)
+
+
+def test_encoded_items_and_removals_are_written(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        mug = item_vector("mug", "red mug", vector=direction(1), price=2.5, category="home > cups", offset=3)
+        cup = item_vector("カップ", available=False, first_seen_ms=5)
+        await bench.publisher.publish_vectors([mug, cup], ["pot"])
+        (_, found_mug), (_, found_cup), (gone, nothing) = sorted(
+            await bench.vectors(), key=lambda entry: ["mug", "カップ", "pot"].index(entry[0])
+        )
+        assert found_mug is not None
+        assert found_mug._replace(vector=None) == mug._replace(vector=None)
+        np.testing.assert_allclose(found_mug.vector, mug.vector, atol=1e-3)
+        assert found_cup == cup
+        assert (gone, nothing) == ("pot", None)
+
+    run(body)
+
+
+def test_dead_letters_keep_the_message_and_say_why(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        letters = [
+            DeadLetter(
+                RawMessage(source(7, "searches", 0), b"ann", b"\xff no json"), "not_json", "value: not JSON"
+            ),
+            DeadLetter(RawMessage(source(8, "clicks", 3), None, b""), "not_json", "value: not JSON"),
+            DeadLetter(RawMessage(source(9, "clicks", 3), b"ann", None), "null_value", "value: null"),
+            DeadLetter(
+                RawMessage(source(10, "clicks", 3), b"\xfe", b"{}"), "key_mismatch", "key: not UTF-8 é"
+            ),
+        ]
+        await bench.publisher.publish_dead_letters(letters)
+        assert await bench.dead_letters() == letters
+
+    run(body)
+
+
+def test_a_fake_that_is_told_to_fail_fails() -> None:
+    publisher = MemoryPublisher()
+    publisher.failure = PublishUnavailable("away")
+    for call in (publisher.publish_lists([_list()]), publisher.publish_signals({})):
+        with pytest.raises(PublishUnavailable):
+            asyncio.run(call)
+    assert publisher.lists == []
+
+
+def test_what_a_reader_sees_is_plain_json(on_kafka: Run) -> None:
+    async def body(bench: KafkaBench) -> None:
+        await bench.publisher.publish_lists([_list()])
+        [written] = await bench.read(bench.config.topics.recommendations)
+        assert written.key == b"ann"
+        fields = json.loads(written.value or b"")
+        assert fields["items"] == [
+            {
+                "item_id": "mug",
+                "rank": 1,
+                "score": 0.5,
+                "source": "similar",
+                "reason": "because you viewed RED MUG",
+            }
+        ]
+        assert set(fields) == {
+            *("schema_version", "recommendation_id", "user_id", "placement", "sequence", "generated_at"),
+            *("expires_at", "trigger", "model_versions", "degraded", "items"),
+        }
+
+    on_kafka(body)
+
+
+def test_a_message_too_large_to_keep_is_kept_in_part(on_kafka: Run) -> None:
+    async def body(bench: KafkaBench) -> None:
+        value = b"x" * (DEAD_LETTER_KEPT_BYTES + 50_000)
+        await bench.publisher.publish_dead_letters(
+            [DeadLetter(RawMessage(source(1), b"k" * 1_000, value), "too_large", "value: 2050000 bytes")]
+        )
+        [written] = await bench.read(bench.config.topics.dead_letters)
+        assert written.value == value[:DEAD_LETTER_KEPT_BYTES]
+        assert written.headers["error-code"] == b"too_large"
+
+    on_kafka(body)
+
+
+def test_a_message_without_key_and_value_becomes_a_dead_letter_too(on_kafka: Run) -> None:
+    async def body(bench: KafkaBench) -> None:
+        letter = DeadLetter(RawMessage(source(1), None, None), "null_value", "value: null")
+        await bench.publisher.publish_dead_letters([letter])
+        [written] = await bench.read(bench.config.topics.dead_letters)
+        assert (written.key, written.value) == (None, b"")
+
+    on_kafka(body)
+
+
+def test_a_reason_with_a_lone_surrogate_does_not_stop_the_letter(on_kafka: Run) -> None:
+    async def body(bench: KafkaBench) -> None:
+        letter = DeadLetter(
+            RawMessage(source(1), b"ann", b"{}"), "invalid_field", "\ud800: nan is no JSON number"
+        )
+        await bench.publisher.publish_dead_letters([letter])
+        [written] = await bench.read(bench.config.topics.dead_letters)
+        assert written.headers["error-message"] == b"?: nan is no JSON number"
+
+    on_kafka(body)
+
+
+def test_a_broker_that_is_away_is_noticed(closed_port: int, soon: Any) -> None:
+    async def body() -> None:
+        config = load_config(env={"STREAMREC_KAFKA__BOOTSTRAP": f"127.0.0.1:{closed_port}"})
+        publisher = KafkaPublisher(config)
+        try:
+            with pytest.raises(PublishUnavailable):
+                await soon(publisher.start())
+        finally:
+            await publisher.stop()
+
+    asyncio.run(body())

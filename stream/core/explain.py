@@ -38,7 +38,6 @@ SOURCES = {
     "history": (
         "bought",
         "bought_age",
-        "touched",
         "touched_age",
         "touches",
         "transition_log",

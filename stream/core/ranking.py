@@ -51,7 +51,6 @@ FEATURES = (
     "profile_ratio",
     "bought",
     "bought_age",
-    "touched",
     "touched_age",
     "touches",
     "transition_log",
@@ -65,8 +64,6 @@ FEATURES = (
     "similarity_best",
     "similarity_session",
     "similarity_taste",
-    "price",
-    "price_step",
     "session_items",
     "history_items",
 )
@@ -152,53 +149,49 @@ def _features(context: Context, candidates: Candidates) -> FloatArray:
     count = len(candidates)
     rows = candidates.session_rows
     popularity = popularity_at(context.popularity[candidates.slots], context.at_ms)
-    shrunk = 1.0 / np.sqrt(popularity[:, 3] + SHRINK)
-    row_norm = 1.0 / np.sqrt(candidates.row_popularity + SHRINK)
-    ages = np.arange(rows)
-    recent, steady = RECENCY**ages * row_norm[:rows], SESSION_RECENCY**ages * row_norm[:rows]
-    forward, backward = candidates.forward[:rows], candidates.backward[:rows]
-    both = forward + BACKWARD * backward
-    covisit = (recent @ both) * shrunk
-    next_ = forward[0] * row_norm[0] * shrunk if rows else np.zeros(count, np.float32)
-    ahead = (steady @ forward) * shrunk
-    behind = (recent @ backward) * shrunk
-    lift = (RECENCY**ages / (candidates.row_popularity[:rows] + SHRINK)) @ both / (popularity[:, 3] + SHRINK)
-    profile = (row_norm[rows:] @ (candidates.forward[rows:] + BACKWARD * candidates.backward[rows:])) * shrunk
-    bought, touched = candidates.bought_ms > 0, candidates.touched_ms > 0
-    price = np.log1p(context.items.price[candidates.slots])
-    known_price = ~np.isnan(price)
-    price = np.where(known_price, price, price[known_price].mean() if known_price.any() else 0.0)
-    cosines = candidates.cosine_rows
-    table = np.empty((len(FEATURES), count), np.float32)
-    table[0], table[1] = _log_and_ratio(covisit)
-    table[2], table[3] = _log_and_ratio(next_)
-    table[4], table[5] = _log_and_ratio(ahead)
-    table[6], table[7] = _log_and_ratio(behind)
-    table[8] = np.log(lift + _LIFT_FLOOR)
-    table[9] = (both > 0).sum(axis=0) / max(rows, 1)
-    table[10], table[11] = _log_and_ratio(profile)
-    table[12] = bought
-    table[13] = _age(context.at_ms, candidates.bought_ms)
-    table[14] = touched
-    table[15] = _age(context.at_ms, candidates.touched_ms)
-    table[16] = np.log1p(candidates.touches)
-    table[17] = np.log1p(candidates.transition)
-    table[18] = candidates.transition / max(candidates.transition.max(initial=0.0), 1e-9)
-    table[19:23] = np.log1p(popularity).T
-    table[23] = np.log((popularity[:, 1] + 1.0) / (popularity[:, 3] + SHRINK))
-    table[24] = cosines[0] if rows else 0.0
-    table[25] = cosines.max(axis=0) if rows else 0.0
-    table[26] = candidates.cosine_session
-    table[27] = candidates.cosine_taste
-    table[28] = price
-    table[29] = 0.0
-    table[30] = np.log1p(rows)
-    table[31] = np.log1p((candidates.touched_ms > 0).sum())
+    column = 1.0 / np.sqrt(popularity[:, 3] + np.float32(SHRINK))
+    row = 1.0 / np.sqrt(candidates.row_popularity + np.float32(SHRINK))
+    ages = np.arange(rows, dtype=np.float32)
+    recent = np.float32(RECENCY) ** ages
+    steady = np.float32(SESSION_RECENCY) ** ages
+    forward, backward = candidates.forward * row[:, None], candidates.backward * row[:, None]
+    forward *= column
+    backward *= column
+    both = forward + np.float32(BACKWARD) * backward
+    table = np.zeros((len(FEATURES), count), np.float32)
+    at = {name: table[place] for place, name in enumerate(FEATURES)}
+    if rows:
+        _log_and_ratio(recent @ both[:rows], at["covisit_log"], at["covisit_ratio"])
+        _log_and_ratio(forward[0], at["next_log"], at["next_ratio"])
+        _log_and_ratio(steady @ forward[:rows], at["forward_log"], at["forward_ratio"])
+        _log_and_ratio(recent @ backward[:rows], at["backward_log"], at["backward_ratio"])
+        at["lift_log"][:] = np.log(((recent * row[:rows]) @ both[:rows]) * column + _LIFT_FLOOR)
+        at["support"][:] = (both[:rows] > 0).sum(axis=0) / rows
+        at["similarity_last"][:] = candidates.cosine_rows[0]
+        at["similarity_best"][:] = candidates.cosine_rows.max(axis=0)
+    if len(row) > rows:
+        _log_and_ratio(both[rows:].sum(axis=0), at["profile_log"], at["profile_ratio"])
+    at["bought"][:] = candidates.bought_ms > 0
+    at["bought_age"][:] = _age(context.at_ms, candidates.bought_ms)
+    at["touched_age"][:] = _age(context.at_ms, candidates.touched_ms)
+    at["touches"][:] = np.log1p(candidates.touches)
+    at["transition_log"][:] = np.log1p(candidates.transition)
+    at["transition_ratio"][:] = candidates.transition / max(candidates.transition.max(initial=0.0), 1e-9)
+    levels = np.log1p(popularity.T)
+    first = FEATURES.index("popularity_1")
+    table[first : first + len(levels)] = levels - levels.max(axis=1, initial=0.0, keepdims=True)
+    at["trend"][:] = np.log((popularity[:, 1] + 1.0) / (popularity[:, 3] + np.float32(SHRINK)))
+    at["similarity_session"][:] = candidates.cosine_session
+    at["similarity_taste"][:] = candidates.cosine_taste
+    at["session_items"][:] = np.log1p(rows)
+    at["history_items"][:] = np.log1p((candidates.touched_ms > 0).sum())
     return np.ascontiguousarray(table.T)
 
 
-def _log_and_ratio(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return np.log(values + _COSINE_FLOOR), values / max(values.max(initial=0.0), 1e-9)
+def _log_and_ratio(values: FloatArray, log: FloatArray, ratio: FloatArray | None = None) -> None:
+    np.log(values + _COSINE_FLOOR, out=log)
+    if ratio is not None:
+        np.divide(values, max(float(values.max(initial=0.0)), 1e-9), out=ratio)
 
 
 def _age(at_ms: int, then_ms: NDArray[np.int64]) -> NDArray[np.float64]:

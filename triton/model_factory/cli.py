@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from model_factory import encoder_export, search_evaluation
+from model_factory import encoder_export, reranker, search_evaluation
 
 app = typer.Typer(
     name="model-factory",
@@ -20,7 +20,12 @@ app.add_typer(export, name="export")
 
 evaluate = typer.Typer(help="Measure what serves against human judgements.", no_args_is_help=True)
 evaluate.command("search")(search_evaluation.evaluate_search)
+evaluate.command("reranker")(reranker.evaluate_reranker)
 app.add_typer(evaluate, name="evaluate")
+
+train = typer.Typer(help="Learn weights from data.", no_args_is_help=True)
+train.command("reranker")(reranker.train_reranker)
+app.add_typer(train, name="train")
 
 
 def main() -> None:

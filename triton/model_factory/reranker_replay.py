@@ -9,11 +9,8 @@ is the target.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -35,30 +32,21 @@ from stream.core.candidates import (
     trending,
 )
 from stream.core.events import ClickEvent, Line, Source
-from stream.core.items import FloatArray, Item, ItemTable
+from stream.core.items import FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import MINUTE_MS, Policy
 from stream.core.state import UserState, apply, empty
+from stream.importers.online_retail import Sale, read_sales
 
 POLICY = Policy(exclude_bought_days=0.0)
 """The policy that serves, but for bought items: the protocol only masks those of the session."""
 LISTS_PER_SESSION = 19
-LINE_MS = 50
-"""Between two lines of an invoice, which share a minute in the file."""
-
-
-class Sale(NamedTuple):
-    """One line of an invoice."""
-
-    item_id: str
-    title: str
-    price: float
 
 
 class Session(NamedTuple):
     """One sales invoice, its lines without repeats; `user_id` is "" for a guest."""
 
     invoice: str
-    at_ms: int
+    minute_ms: int
     user_id: str
     sales: tuple[Sale, ...]
 
@@ -73,26 +61,25 @@ class ListAsked(NamedTuple):
     shown: tuple[str, ...]
 
 
-def read_sessions(path: Path) -> list[Session]:
-    """Read the sales lines of the file in order of time; left out are cancellations, accounting and fees."""
-    invoices: dict[str, tuple[int, str, dict[str, Sale]]] = {}
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            price = float(line["unit_price"])
-            code = line["stock_code"].upper()
-            if line["invoice"][0] in "CA" or int(line["quantity"]) <= 0 or price <= 0:
-                continue
-            if not re.match(r"\d{5}", code):
-                continue
-            invoice = invoices.get(line["invoice"])
-            if invoice is None:
-                at = datetime.fromisoformat(line["ts"]).replace(tzinfo=UTC)
-                invoice = (int(at.timestamp()) * 1000, line["customer_id"], {})
-                invoices[line["invoice"]] = invoice
-            invoice[2].setdefault(code, Sale(code, " ".join(line["description"].split()), price))
-    found = [Session(name, at, user, tuple(sales.values())) for name, (at, user, sales) in invoices.items()]
-    return sorted(found, key=lambda session: session.at_ms)
+def read_sessions(path: Path, progress: Callable[[int], None] | None = None) -> list[Session]:
+    """Read the sales of products as sessions, in order of time.
+
+    Args:
+        progress: is told the bytes read so far.
+
+    Raises:
+        WrongFile: it cannot be read, or its columns are others.
+    """
+    invoices: dict[str, dict[str, Sale]] = {}
+    for sale in read_sales(path, Counter(), progress=progress):
+        sale = sale._replace(stock_code=sale.stock_code.upper())
+        invoices.setdefault(sale.invoice, {}).setdefault(sale.stock_code, sale)
+    sessions = []
+    for invoice, sales in invoices.items():
+        first = next(iter(sales.values()))
+        minute_ms = first.at_ms - first.at_ms % MINUTE_MS
+        sessions.append(Session(invoice, minute_ms, first.customer_id, tuple(sales.values())))
+    return sorted(sessions, key=lambda session: session.minute_ms)
 
 
 def titles(sessions: list[Session]) -> dict[str, str]:
@@ -101,7 +88,7 @@ def titles(sessions: list[Session]) -> dict[str, str]:
     for session in sessions:
         for sale in session.sales:
             if sale.title:
-                found.setdefault(sale.item_id, sale.title)
+                found.setdefault(sale.stock_code, sale.title)
     return found
 
 
@@ -117,7 +104,7 @@ class Shop:
         self._views: dict[str, signals.RowView] = {}
         self._states: dict[str, UserState] = {}
         self._offset = 0
-        self._fresh: tuple[Hits, dict[int, Hits], np.ndarray] | None = None
+        self._fresh: tuple[Hits, dict[int, Hits], IntArray] | None = None
 
     def play(self, minute: list[Session], wanted: Callable[[Session], bool]) -> Iterator[ListAsked]:
         """Play the sessions of one minute side by side, then learn from all of them."""
@@ -132,20 +119,21 @@ class Shop:
         for position, event in enumerate(events[: min(len(events) - 1, LISTS_PER_SESSION)]):
             state = apply(state, event, POLICY)
             context = self._context(state, event.at_ms)
-            shown = tuple(sale.item_id for sale in session.sales[: position + 1])
-            target = session.sales[position + 1].item_id
+            shown = tuple(sale.stock_code for sale in session.sales[: position + 1])
+            target = session.sales[position + 1].stock_code
             yield ListAsked(session, context, gather(context, POLICY), target, shown)
 
     def _events(self, session: Session) -> list[ClickEvent]:
         user_id = session.user_id or f"guest-{session.invoice}"
         events = []
-        for position, sale in enumerate(session.sales):
+        for sale in session.sales:
             self._offset += 1
-            at_ms = session.at_ms + min(position * LINE_MS, MINUTE_MS - 1)
-            source = Source("clicks", 0, self._offset, at_ms)
-            lines = (Line(sale.item_id, 1, sale.price),)
-            name = f"{session.invoice}-{position}"
-            events.append(ClickEvent(name, user_id, at_ms, source, "purchase", lines, session.invoice, None))
+            source = Source("clicks", 0, self._offset, sale.at_ms)
+            lines = (Line(sale.stock_code, sale.quantity, sale.price),)
+            name = f"{session.invoice}-{sale.line}"
+            events.append(
+                ClickEvent(name, user_id, sale.at_ms, source, "purchase", lines, session.invoice, None)
+            )
         return events
 
     def _context(self, state: UserState, at_ms: int) -> Context:
@@ -197,11 +185,11 @@ class Shop:
             if session.user_id:
                 self._states[user_id] = state
             for sale in session.sales:
-                if sale.item_id not in self.items:
-                    title = self._names.get(sale.item_id, sale.item_id)
-                    item = Item(sale.item_id, title, price=sale.price, first_seen_ms=session.at_ms)
-                    self.items.put(item, self._vectors.get(sale.item_id))
-                self.items.price[self.items.slot(sale.item_id)] = sale.price
+                if sale.stock_code not in self.items:
+                    title = self._names.get(sale.stock_code, sale.stock_code)
+                    item = Item(sale.stock_code, title, price=sale.price, first_seen_ms=session.minute_ms)
+                    self.items.put(item, self._vectors.get(sale.stock_code))
+                self.items.price[self.items.slot(sale.stock_code)] = sale.price
         for item_id, new in pending.items():
             row = self._rows[item_id] = signals.fold(self._rows.get(item_id), new)
             self._views.pop(item_id, None)
@@ -212,11 +200,15 @@ def replay(
     sessions: list[Session],
     vectors: Mapping[str, FloatArray],
     wanted: Callable[[Session], bool],
-    advance: Callable[[int], None] = lambda count: None,
+    played: Callable[[list[Session]], None] = lambda together: None,
 ) -> Iterator[ListAsked]:
-    """Play all sessions in order of time and yield the lists of those that are wanted."""
+    """Play all sessions in order of time and yield the lists of those that are wanted.
+
+    Args:
+        played: is given the sessions of each minute when it is over.
+    """
     shop = Shop(titles(sessions), vectors)
-    for _, minute in groupby(sessions, key=lambda session: session.at_ms):
+    for _, minute in groupby(sessions, key=lambda session: session.minute_ms):
         together = list(minute)
         yield from shop.play(together, wanted)
-        advance(len(together))
+        played(together)

@@ -16,6 +16,7 @@ BATCH = 64
 
 MODEL_REPOSITORY = Path(__file__).parents[2] / "model_repository"
 ENCODER = MODEL_REPOSITORY / "encoder" / "1"
+RERANKER = MODEL_REPOSITORY / "reranker" / "1"
 
 
 class TextEncoder(Protocol):
@@ -29,6 +30,11 @@ def load_encoder(folder: Path, threads: int = 1) -> TextEncoder:
     """Load the encoder whose weights are in `folder` (`model.onnx`, `tokenizer.json`)."""
     encoder: TextEncoder = _module(ENCODER, "text_encoder").TextEncoder(folder, threads)
     return encoder
+
+
+def reranker_network() -> Any:
+    """Return the class `Network` of model_repository/reranker/1/network.py."""
+    return _module(RERANKER, "network").Network
 
 
 def _module(folder: Path, name: str) -> Any:

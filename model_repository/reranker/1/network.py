@@ -1,0 +1,47 @@
+"""Features of candidates to scores: one hidden layer and a straight linear path, in numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLIP = 10.0
+"""A standardised feature counts at most this much, so that odd inputs give no odd scores."""
+
+Floats = NDArray[np.float32]
+
+
+class Network(NamedTuple):
+    """Weights for F features and H hidden units.
+
+    `centre` and `spread` [F] standardise the features; `hidden` [F, H], `bias` [H] and `output` [H] are the
+    hidden layer (ReLU), `linear` [F] the path around it.
+    """
+
+    centre: Floats
+    spread: Floats
+    hidden: Floats
+    bias: Floats
+    output: Floats
+    linear: Floats
+
+    @classmethod
+    def load(cls, path: Path) -> Network:
+        """Read weights from an `.npz` file with one array for each field."""
+        with np.load(path) as arrays:
+            return cls(*(arrays[name].astype(np.float32) for name in cls._fields))
+
+    def save(self, path: Path) -> None:
+        """Write weights so that `load` reads them."""
+        np.savez(path, **self._asdict())
+
+    def score(self, features: Floats) -> Floats:
+        """Score rows: finite features [n, F] to finite scores [n], higher is better."""
+        with np.errstate(over="ignore"):
+            scaled = np.clip((features - self.centre) / self.spread, -CLIP, CLIP)
+        active = np.maximum(scaled @ self.hidden + self.bias, 0.0)
+        scores: Floats = active @ self.output + scaled @ self.linear
+        return scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ SALES = Path("online_retail/events.csv.gz")
 PRODUCTS = Path("icecat/products.jsonl.gz")
 QUERIES = Path("icecat/qrels.csv")
 SEARCH_SHARE = 0.1
+SHOPPERS_AT_ONCE = 20
 LABEL = {"composed": True}
 
 
@@ -38,9 +39,9 @@ def built_in(seed: int) -> DemoData:
 def composed(folder: Path, seed: int) -> DemoData:
     """Real sales, real products and real queries, put together by chance.
 
-    The gift shop's sales lines come in their own order as purchases. One event in ten is a query that
-    people were asked to judge for another shop, put into the mouth of whoever buys next; the products
-    judged for those queries join the catalogue.
+    The gift shop's sales lines are purchases; a shopper's come in their own order, twenty shoppers at
+    once. One event in ten is a query that people were asked to judge for another shop, put into the
+    mouth of whoever buys next; the products judged for those queries join the catalogue.
 
     Raises:
         WrongFile: a file is missing or is not what it should be.
@@ -50,12 +51,14 @@ def composed(folder: Path, seed: int) -> DemoData:
         if not path.is_file():
             raise WrongFile(f"{path}: no such file; --data names the folder that holds it")
     texts, judged = _read_queries(queries)
-    electronics = [item for item in icecat.read_items(products, Counter()) if item.item_id in judged]
-    gifts = online_retail.read_items(sales, Counter())
+    items = {item.item_id: item for item in online_retail.read_items(sales, Counter())}
+    for item in icecat.read_items(products, Counter()):
+        if item.item_id in judged:
+            items.setdefault(item.item_id, item)  # the two shops number their products alike
     return DemoData(
         "COMPOSED of real data: Online Retail II sales, Icecat products and queries; "
-        "who searches for what is chance",
-        (*gifts, *electronics),
+        "who meets whom and who searches for what is chance",
+        tuple(items.values()),
         _mixed(sales, texts, random.Random(seed)),
     )
 
@@ -71,7 +74,8 @@ def _read_queries(path: Path) -> tuple[list[str], set[str]]:
 
 
 def _mixed(sales: Path, queries: list[str], rng: random.Random) -> Iterator[ClickMessage | SearchMessage]:
-    for sale in online_retail.read_sales(sales, Counter()):
+    """The sales of many shoppers at once, with searches in between."""
+    for sale in _interleaved(online_retail.read_sales(sales, Counter()), rng):
         event = online_retail.to_event(sale)
         if rng.random() < SEARCH_SHARE:
             yield SearchMessage(
@@ -83,3 +87,25 @@ def _mixed(sales: Path, queries: list[str], rng: random.Random) -> Iterator[Clic
                 context=LABEL,
             )
         yield event
+
+
+def _interleaved(sales: Iterator[online_retail.Sale], rng: random.Random) -> Iterator[online_retail.Sale]:
+    """Take the next sale of one of the shoppers at hand by chance; each shopper's own order stays."""
+    at_hand: dict[str, deque[online_retail.Sale]] = {}
+    for sale in sales:
+        shopper = sale.customer_id or sale.invoice
+        if shopper not in at_hand:
+            while len(at_hand) >= SHOPPERS_AT_ONCE:
+                yield _take(at_hand, rng)
+            at_hand[shopper] = deque()
+        at_hand[shopper].append(sale)
+    while at_hand:
+        yield _take(at_hand, rng)
+
+
+def _take(at_hand: dict[str, deque[online_retail.Sale]], rng: random.Random) -> online_retail.Sale:
+    shopper = rng.choice(list(at_hand))
+    sale = at_hand[shopper].popleft()
+    if not at_hand[shopper]:
+        del at_hand[shopper]
+    return sale

@@ -143,7 +143,7 @@ class _Demo:
             loop.add_signal_handler(number, self._ended.set)
         bootstrap = self._config.kafka.bootstrap
         topics = self._config.topics
-        self._console.print(f"Data: {self._data.label}", style="bold", highlight=False)
+        self._console.print(f"Data: {self._data.label}", style="bold", highlight=False, soft_wrap=True)
         async with (
             producer(bootstrap, linger_ms=0) as client,
             consumer(bootstrap, topics.recommendations) as lists,
@@ -289,8 +289,8 @@ class _Demo:
         figures = self._figures()
         first_s = self._first_list_s
         self._console.rule("summary")
-        self._console.print(f"Data: {self._data.label}", style="bold", highlight=False)
-        self._console.print(summary(figures), highlight=False)
+        self._console.print(f"Data: {self._data.label}", style="bold", highlight=False, soft_wrap=True)
+        self._console.print(summary(figures), highlight=False, soft_wrap=True)
         if first_s is not None:
             self._console.print(f"the first list came {first_s:.1f} s after the start", highlight=False)
         if self._measured.unanswered:

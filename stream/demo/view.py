@@ -110,8 +110,8 @@ class PlainView:
             for item in refresh.after.items[:3]
         )
         self._console.out(
-            f"{refresh.event.user_id} {deed(refresh.event, self._titles)} -> list "
-            f"{refresh.after.sequence} after {refresh.freshness_ms} ms: {top or 'empty'}",
+            f"{refresh.event.user_id} {deed(refresh.event, self._titles)} -> "
+            f"list after {refresh.freshness_ms} ms: {top or 'empty'}",
             highlight=False,
         )
 
@@ -211,7 +211,7 @@ class LiveView:
             table,
             title=title,
             title_align="left",
-            subtitle=f"list {refresh.after.sequence}, {refresh.freshness_ms} ms after the event",
+            subtitle=f"{refresh.freshness_ms} ms after the event",
             subtitle_align="right",
         )
 

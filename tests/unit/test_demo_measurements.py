@@ -90,7 +90,7 @@ def test_the_plain_view_prints_who_did_what_the_list_and_the_reasons() -> None:
     view.refresh(refresh)
     view.figures(FIGURES)
     text = out.getvalue()
-    assert "ann looked at Red Mug -> list 1 after 12 ms: 1. Blue Cup (because you viewed Red Mug)" in text
+    assert "ann looked at Red Mug -> list after 12 ms: 1. Blue Cup (because you viewed Red Mug)" in text
     assert "freshness p50 10 p95 20 p99 30 max 31 ms" in text
     assert "left out: reranker ×1" in text
 

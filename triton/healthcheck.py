@@ -3,7 +3,8 @@
 Usage: healthcheck.py URL MODEL...
 
 A model whose process died still counts as ready for Triton, and a response cache answers for it what was
-asked before: so each model is given something new to work on. Standard library only.
+asked before: so each model is given something new to work on. Of a model with several processes the one that
+answers is not chosen here. Standard library only.
 """
 
 from __future__ import annotations

@@ -293,7 +293,7 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.down(now=True)
 
-    def _ask(self, request: Stop | Again | Check, timeout_s: float = 90.0) -> None:
+    def _ask(self, request: Stop | Again | Check, timeout_s: float = 150.0) -> None:
         try:
             control = Control.connect(self.folder)
         except OSError:

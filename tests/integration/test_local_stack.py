@@ -70,15 +70,17 @@ def other(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[St
 
 
 def streamrec(folder: Path, *arguments: str, check: bool = False) -> "subprocess.CompletedProcess[str]":
-    """Run `streamrec local`."""
-    return subprocess.run(
+    """Run `streamrec local`; with `check` it has to succeed."""
+    done = subprocess.run(
         [STREAMREC, "local", *arguments],
         env={**os.environ, "STREAMREC_HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=120,
-        check=check,
+        timeout=180,
+        check=False,
     )
+    assert done.returncode == 0 or not check, done.stderr
+    return done
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 30.0) -> bool:

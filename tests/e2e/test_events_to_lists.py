@@ -160,7 +160,7 @@ def test_invalid_messages_are_set_aside_with_their_reason_and_the_stream_goes_on
             matches = [
                 headers
                 for record, headers in found.values()
-                if record.value == (data or b"") and record.key == (key.encode() if key else None)
+                if record.value == data and record.key == (key.encode() if key else None)
             ]
             assert any(h["error-code"] == code and names in h["error-message"] for h in matches), code
 

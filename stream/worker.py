@@ -120,10 +120,8 @@ class Worker:
         parts.push_async_callback(triton.close)
         encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
         reranker = triton_models.TritonReranker(triton, config.triton.reranker, _breaker(config))
-        # The catalogue gives way to shoppers, and its failures are not theirs.
-        patient_encoder = triton_models.TritonEncoder(
-            triton, config.triton.encoder, _breaker(config), priority=2
-        )
+        # A circuit of its own: what is too slow for a shopper's query is not for the catalogue.
+        patient_encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
 
         view = CatalogView(UsearchIndex(), LexicalIndex(), telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)

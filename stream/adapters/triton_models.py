@@ -43,23 +43,17 @@ def connect(url: str) -> InferenceServerClient:
 
 
 class TritonModel:
-    """One model of the server: calls with a deadline, a breaker, and a reload where its process died.
-
-    Args:
-        priority: in the model's queue, 1 before 2; 0 for the model's default.
-    """
+    """One model of the server: calls with a deadline, a breaker, and a reload where its process died."""
 
     def __init__(
         self,
         client: InferenceServerClient,
         name: str,
         breaker: CircuitBreaker | None = None,
-        priority: int = 0,
     ) -> None:
         self.name = name
         self.breaker = breaker or CircuitBreaker(time.monotonic)
         self._client = client
-        self._priority = priority
         self._reloading: asyncio.Task[None] | None = None
 
     async def infer(self, inputs: list[InferInput], output: str, timeout_s: float) -> tuple[Any, str]:
@@ -77,7 +71,6 @@ class TritonModel:
                     self.name,
                     inputs,
                     outputs=[InferRequestedOutput(output)],
-                    priority=self._priority,
                     client_timeout=timeout_s,
                 ),
                 timeout_s,
@@ -143,9 +136,8 @@ class TritonEncoder:
         client: InferenceServerClient,
         name: str = "encoder",
         breaker: CircuitBreaker | None = None,
-        priority: int = 0,
     ) -> None:
-        self.model = TritonModel(client, name, breaker, priority)
+        self.model = TritonModel(client, name, breaker)
 
     async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
         """Encode texts, in requests of up to 32 sent together; see `stream.ports.Encoder`."""

@@ -193,19 +193,6 @@ def test_a_model_that_does_not_exist_is_an_error(stack: Any) -> None:
     asyncio.run(body())
 
 
-@pytest.mark.servers
-def test_the_catalogue_s_encoder_asks_with_lower_priority_and_is_answered_too(stack: Any) -> None:
-    async def body() -> None:
-        client = triton_models.connect(stack.endpoints.triton_grpc)
-        try:
-            vectors, _ = await TritonEncoder(client, priority=2).encode(["red mug"], TIMEOUT_S)
-            assert vectors.shape == (1, DIMENSIONS)
-        finally:
-            await client.close()
-
-    asyncio.run(body())
-
-
 @pytest.mark.parametrize(
     "answer",
     [

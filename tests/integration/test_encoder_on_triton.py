@@ -27,11 +27,11 @@ class Encoder:
     def __init__(self, client: InferenceServerClient) -> None:
         self._client = client
 
-    async def encode(self, *texts: str | bytes, priority: int = 0) -> NDArray[np.float32]:
+    async def encode(self, *texts: str | bytes) -> NDArray[np.float32]:
         tensor = InferInput("TEXT", [len(texts), 1], "BYTES")
         values = [[text.encode() if isinstance(text, str) else text] for text in texts]
         tensor.set_data_from_numpy(np.array(values, dtype=np.object_))
-        result = await self._client.infer("encoder", [tensor], priority=priority, client_timeout=TIMEOUT_S)
+        result = await self._client.infer("encoder", [tensor], client_timeout=TIMEOUT_S)
         vectors: NDArray[np.float32] = result.as_numpy("EMBEDDING")
         return vectors
 
@@ -117,13 +117,6 @@ def test_a_bad_request_among_good_ones_fails_alone(on_encoder: Any) -> None:
         for answer in answers:
             assert isinstance(answer, np.ndarray)
             np.testing.assert_allclose(np.linalg.norm(answer, axis=1), 1.0, rtol=1e-5)
-
-    on_encoder(body)
-
-
-def test_the_catalogue_may_ask_with_a_lower_priority(on_encoder: Any) -> None:
-    async def body(encoder: Encoder) -> None:
-        assert (await encoder.encode(*(fresh() for _ in range(64)), priority=2)).shape == (64, 384)
 
     on_encoder(body)
 

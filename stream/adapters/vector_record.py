@@ -42,7 +42,7 @@ def decode(data: bytes) -> ItemVector:
         raise InvalidMessage("unknown_version", f"item vector of version {data[:1].hex() or 'none'}")
     try:
         record = _decoder.decode(data[1:])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidMessage("damaged", f"item vector: {error}") from None
     vector = None
     if record.vector:

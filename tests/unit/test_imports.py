@@ -1,6 +1,8 @@
 """Imports point inward: core, then ports and use cases, then everything that does I/O."""
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +58,44 @@ def test_use_cases_know_ports_and_no_adapter(module: Path) -> None:
             assert name.split(".")[1] in inner, name
         else:
             assert name.split(".")[0] not in {"aiohttp", "aiokafka", "faust", "redis", "tritonclient"}, name
+
+
+FIND_TRITON = """
+import importlib.util
+found = importlib.util.find_spec("triton")
+print("none" if found is None else found.origin or "folder")
+"""
+
+
+def _told(*command: str, **env: str) -> str:
+    """What a command says when it is run in the repository's root."""
+    return subprocess.run(
+        command,
+        cwd=STREAM.parent,
+        env={**os.environ, **env},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def test_the_folder_triton_does_not_shadow_the_package_of_that_name() -> None:
+    """PyPI's triton, which torch looks for, must be found as it is or not at all."""
+    found = _told(sys.executable, "-c", FIND_TRITON, PYTHONSAFEPATH="1")
+    assert found == "none" or "site-packages" in found
+
+
+def test_a_program_that_is_installed_does_not_see_the_folder_triton_either(tmp_path: Path) -> None:
+    """As a console script: the path begins with the script's folder, not with the working one."""
+    script = tmp_path / "script.py"
+    script.write_text("import stream.worker, model_factory\n" + FIND_TRITON)
+    found = _told(sys.executable, str(script))
+    assert found == "none" or "site-packages" in found
+
+
+def test_these_tests_do_not_see_the_folder_triton() -> None:
+    assert str(STREAM.parent) not in sys.path
+    assert "" not in sys.path
 
 
 def imported(module: Path) -> set[str]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.events import LATEST_MS
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.search import relative
@@ -206,13 +208,14 @@ def gather(context: Context, policy: Policy) -> Candidates:
     items = context.items
     session, before = _split(context.state, policy)
     recent = session[:SESSION_ROWS]
-    neighbours = _Neighbours(context, recent + before[:HISTORY_ROWS])
+    row_items = recent + before[:HISTORY_ROWS]
+    neighbours = _Neighbours(context, row_items)
     history = _History(context, session, policy)
     offered = np.zeros(len(items.available), np.uint16)
     offers = (
         _search_hits(context),
         neighbours.best(context, slice(0, len(recent)), RECENCY, COVISITED),
-        neighbours.best(context, slice(len(recent), None), 1.0, PROFILE),
+        neighbours.best(context, slice(len(recent), len(row_items)), 1.0, PROFILE),
         history.slots[:HISTORY],
         _nearest(context.near_session, NEAR_SESSION),
         _nearest(context.near_taste, NEAR_TASTE),
@@ -225,7 +228,7 @@ def gather(context: Context, policy: Policy) -> Candidates:
     offered[~items.available] = 0
     forbidden = _slots(_forbidden(context, policy), items)
     offered[forbidden] = 0
-    seen = np.unique(_slots(session, items))
+    seen = _slots(session, items)
     fill = seen[offered[seen] > 0]
     fill_offered = offered[fill]
     offered[fill] = 0
@@ -239,20 +242,27 @@ def gather(context: Context, policy: Policy) -> Candidates:
         slots = np.flatnonzero(offered).astype(np.int32)
     seen_here = np.zeros(len(offered), np.bool_)
     seen_here[fill] = True
-    forward, backward = neighbours.of(slots)
+    forward, backward = neighbours.of(slots, len(items.available))
+    bought_ms, touched_ms = np.zeros((2, len(slots)), np.int64)
+    touches, transition = np.zeros((2, len(slots)), np.float32)
+    touched, kept = history.places(slots)
+    bought_ms[touched] = history.bought_ms[kept]
+    touched_ms[touched] = history.touched_ms[kept]
+    touches[touched] = history.touches[kept]
+    transition[touched] = history.transition[kept]
     cosines = _cosines(context, recent, slots)
     return Candidates(
         slots=slots,
         seen=seen_here[slots],
-        row_items=tuple(neighbours.row_items),
+        row_items=tuple(row_items),
         session_rows=len(recent),
         row_popularity=neighbours.popularity,
         forward=forward,
         backward=backward,
-        bought_ms=history.column(slots, history.bought_ms),
-        touched_ms=history.column(slots, history.touched_ms),
-        touches=history.column(slots, history.touches).astype(np.float32),
-        transition=history.column(slots, history.transition).astype(np.float32),
+        bought_ms=bought_ms,
+        touched_ms=touched_ms,
+        touches=touches,
+        transition=transition,
         cosine_rows=cosines[: len(recent)],
         cosine_session=cosines[-3],
         cosine_taste=cosines[-2],
@@ -272,123 +282,121 @@ def _range(items: ItemTable, offered: NDArray[np.uint16], forbidden: IntArray, l
 
 
 class _Neighbours:
-    """The rows of signals laid over one another: row by neighbour."""
+    """The rows of signals laid over one another: each entry is one row's weights for one neighbour."""
 
     def __init__(self, context: Context, row_items: list[str]) -> None:
         self.row_items = row_items
-        views = [context.rows.get(item_id, NO_ROW) for item_id in row_items]
-        capacity = len(context.items.available)
-        own = np.array([view.popularity for view in views], np.float32)
+        views = [context.rows.get(item_id, NO_ROW) for item_id in row_items] or [NO_ROW]
+        own = np.array([view.popularity for view in views[: len(row_items)]], np.float32)
         self.popularity = neighbours_at(own, context.at_ms)
-        self._position = np.full(capacity, -1, np.int32)
-        self._matrix = np.zeros((2, len(views), 0), np.float32)
-        self._slots = np.zeros(0, np.int32)
-        if not views:
-            return
-        slots = np.concatenate([view.slots for view in views])
-        row = np.repeat(np.arange(len(views)), [len(view.slots) for view in views])
-        self._position[slots] = 0
-        self._slots = np.flatnonzero(self._position == 0).astype(np.int32)
-        self._position[self._slots] = np.arange(len(self._slots), dtype=np.int32)
-        self._matrix = np.zeros((2, len(views), len(self._slots)), np.float32)
-        at = self._position[slots]
-        self._matrix[0, row, at] = neighbours_at(
-            np.concatenate([view.forward for view in views]), context.at_ms
-        )
-        self._matrix[1, row, at] = neighbours_at(
-            np.concatenate([view.backward for view in views]), context.at_ms
-        )
+        self._slots = np.concatenate([view.slots for view in views])
+        self._row = np.repeat(np.arange(len(views)), [len(view.slots) for view in views])
+        self._forward = neighbours_at(np.concatenate([view.forward for view in views]), context.at_ms)
+        self._backward = neighbours_at(np.concatenate([view.backward for view in views]), context.at_ms)
 
     def best(self, context: Context, rows: slice, recency: float, limit: int) -> IntArray:
         """The neighbours of some rows with the best recency weighted cosine, in no order."""
         popularity = self.popularity[rows]
-        if not len(popularity) or not len(self._slots):
+        weights = np.zeros(len(self.popularity), np.float32)
+        weights[rows] = recency ** np.arange(len(popularity)) / np.sqrt(popularity + SHRINK)
+        entries = slice(*np.searchsorted(self._row, [rows.start, rows.stop]))
+        slots, row = self._slots[entries], self._row[entries]
+        if not len(slots):
             return NO_HITS.slots
-        weights = recency ** np.arange(len(popularity)) / np.sqrt(popularity + SHRINK)
-        both = self._matrix[0, rows] + BACKWARD * self._matrix[1, rows]
-        own = neighbours_at(context.popularity[self._slots, -1], context.at_ms)
-        score = (weights.astype(np.float32) @ both) / np.sqrt(own + SHRINK)
-        score[~context.items.available[self._slots]] = 0.0
-        best = np.argpartition(-score, limit)[:limit] if len(score) > limit else np.arange(len(score))
-        slots: IntArray = self._slots[best[score[best] > 0]]
-        return slots
+        pull = weights[row] * (self._forward[entries] + BACKWARD * self._backward[entries])
+        score = np.bincount(slots, pull)
+        found = np.flatnonzero(score * context.items.available[: len(score)])
+        own = neighbours_at(context.popularity[found, -1], context.at_ms)
+        score = score[found] / np.sqrt(own + SHRINK)
+        if len(found) > limit:
+            found = found[np.argpartition(-score, limit)[:limit]]
+        return found.astype(np.int32)
 
-    def of(self, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+    def of(self, slots: IntArray, capacity: int) -> tuple[FloatArray, FloatArray]:
         """Forward and backward weights [R, len(slots)] of some slots, 0 where they are no neighbours."""
-        position = self._position[slots]
-        columns = self._matrix[:, :, position] if len(self._slots) else None
-        if columns is None:
-            nothing = np.zeros((len(self.popularity), len(slots)), np.float32)
-            return nothing, nothing
-        columns[:, :, position < 0] = 0.0
-        return columns[0], columns[1]
+        column = np.full(capacity, -1, np.int32)
+        column[slots] = np.arange(len(slots), dtype=np.int32)
+        at = column[self._slots]
+        entries = np.flatnonzero(at >= 0)
+        row, at = self._row[entries], at[entries]
+        forward, backward = np.zeros((2, len(self.row_items), len(slots)), np.float32)
+        forward[row, at] = self._forward[entries]
+        backward[row, at] = self._backward[entries]
+        return forward, backward
 
 
 class _History:
     """What a shopper did before the session, by distinct known item, newest first."""
 
     def __init__(self, context: Context, session: list[str], policy: Policy) -> None:
-        state, items = context.state, context.items
-        before = state.interactions[: len(state.interactions) - len(_session(state, policy))]
-        started_ms = state.interactions[len(before)].at_ms if len(before) < len(state.interactions) else 0
-        owned = [o for o in state.owned if o.at_ms < started_ms or not started_ms]
-        entries = sorted({(i.at_ms, i.item_id) for i in before} | {(o.at_ms, o.item_id) for o in owned})
+        state, slot_of = context.state, context.items.slot
+        interactions = state.interactions
+        before = interactions[: len(interactions) - len(_session(state, policy))]
+        started_ms = interactions[len(before)].at_ms if len(before) < len(interactions) else LATEST_MS
+        owned = [o for o in state.owned if o.at_ms < started_ms]
+        done = {(i.at_ms, i.item_id) for i in before}
+        done.update((o.at_ms, o.item_id) for o in owned)
         place: dict[int, int] = {}
-        at: list[int] = []
+        which: list[int] = []
         times: list[int] = []
-        for at_ms, item_id in reversed(entries):
-            slot = items.slot(item_id)
+        for at_ms, item_id in sorted(done, reverse=True):
+            slot = slot_of(item_id)
             if slot is not None:
-                at.append(place.setdefault(slot, len(place)))
+                which.append(place.setdefault(slot, len(place)))
                 times.append(at_ms)
-        self.slots = np.fromiter(place, np.int32, len(place))
-        self._order = np.argsort(self.slots)
-        which = np.array(at, np.int64)
-        self.touches = np.bincount(which, minlength=len(place)).astype(np.float64)
-        self.touched_ms = np.zeros(len(place), np.int64)
-        self.bought_ms = np.zeros(len(place), np.int64)
-        np.maximum.at(self.touched_ms, which, np.array(times, np.int64))
+        count = len(place)
+        self.slots = np.fromiter(place, np.int32, count)
+        entry = np.array(which, np.int64)
+        self.touches = np.bincount(entry, minlength=count)
+        self.touched_ms = np.zeros(count, np.int64)
+        self.touched_ms[entry[::-1]] = times[::-1]  # the newest is written last
+        self.bought_ms = np.zeros(count, np.int64)
         for o in owned:
-            slot = items.slot(o.item_id)
+            slot = slot_of(o.item_id)
             if slot is not None:
                 self.bought_ms[place[slot]] = o.at_ms
-        self.transition = _transitions(which, times, len(place), self._ages(place, session, items), policy)
-
-    def _ages(self, place: dict[int, int], session: list[str], items: ItemTable) -> FloatArray:
-        weights = np.zeros(len(place))
+        ages = np.zeros(count)
         for age, item_id in enumerate(session[:SESSION_ROWS]):
-            slot = items.slot(item_id)
+            slot = slot_of(item_id)
             if slot in place:
-                weights[place[slot]] = RECENCY**age
-        return weights.astype(np.float32)
+                ages[place[slot]] = RECENCY**age
+        self.transition = _transitions(entry, times, ages, policy)
 
-    def column(self, slots: IntArray, values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[Any]:
-        """Values of some slots, 0 where the shopper never touched them."""
-        result = np.zeros(len(slots), values.dtype)
-        if len(self.slots):
-            found = np.searchsorted(self.slots, slots, sorter=self._order)
-            place = self._order[np.minimum(found, len(self.slots) - 1)]
-            known = self.slots[place] == slots
-            result[known] = values[place[known]]
-        return result
+    def places(self, slots: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of some slots the shopper touched, and their places in the columns here."""
+        if not len(self.slots):
+            return _nowhere, _nowhere
+        order = np.argsort(self.slots)
+        found = np.searchsorted(self.slots, slots, sorter=order)
+        place = order[np.minimum(found, len(self.slots) - 1)]
+        touched = np.flatnonzero(self.slots[place] == slots)
+        return touched, place[touched]
+
+
+_nowhere = np.zeros(0, np.int64)
 
 
 def _transitions(
-    which: NDArray[np.int64], times: list[int], items: int, weights: FloatArray, policy: Policy
+    which: NDArray[np.int64], times: list[int], weights: NDArray[np.float64], policy: Policy
 ) -> NDArray[np.float64]:
     """How often each of a shopper's items came near the session's, within a session of the past.
 
-    Entries are newest first; pairs count as in `stream.core.signals.increments`, those before the
-    session's item `BACKWARD` as much.
+    Args:
+        which: item of each entry, newest entry first.
+        times: epoch ms of each entry.
+        weights: of each item, above 0 where the session holds it.
+
+    Pairs count as in `stream.core.signals.increments`, those before the session's item `BACKWARD` as much.
     """
-    if not items or not weights.any():
-        return np.zeros(items)
+    if not weights.any():
+        return np.zeros(len(weights))
     pauses = -np.diff(times) > policy.session_gap_minutes * MINUTE_MS
-    position = np.arange(len(times)) + REACH * np.concatenate([[0], np.cumsum(pauses)])
+    position = np.arange(len(times))
+    position[1:] += REACH * np.cumsum(pauses)
     line = np.zeros(position[-1] + 1)
     line[position] = weights[which]
     near = np.convolve(line, _kernel, mode="full")[REACH:-REACH]
-    return np.bincount(which, near[position], minlength=items).astype(np.float64)
+    return np.bincount(which, near[position], minlength=len(weights)).astype(np.float64)
 
 
 _decay = GAP_DECAY ** np.arange(REACH)
@@ -417,8 +425,8 @@ def _split(state: UserState, policy: Policy) -> tuple[list[str], list[str]]:
 
 def _forbidden(context: Context, policy: Policy) -> set[str]:
     since = context.at_ms - policy.exclude_bought_days * DAY_MS
-    bought = {o.item_id for o in context.state.owned if o.at_ms > since}
-    return bought | cart_of(context.state) | context.in_view
+    bought = takewhile(lambda owned: owned.at_ms > since, reversed(context.state.owned))
+    return {owned.item_id for owned in bought} | cart_of(context.state) | context.in_view
 
 
 def _in_category(context: Context, session: list[str]) -> IntArray:

@@ -7,12 +7,13 @@ nothing to show for the item is never named, so every reason is true.
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from stream.core import blend
-from stream.core.candidates import BACKWARD, RECENCY, Candidates, Context
+from stream.core.candidates import BACKWARD, OFFERS, RECENCY, Candidates, Context
 from stream.core.events import EVENT_TYPES
 from stream.core.items import BoolArray, FloatArray
 from stream.core.ranking import FEATURES, features, query_score, standardised
@@ -52,47 +53,75 @@ SOURCES = {
 }
 """The values of `source`, each with the features it feeds; in this order where they did equally much."""
 
-_columns = {source: [FEATURES.index(name) for name in names] for source, names in SOURCES.items()}
-_computed: WeakKeyDictionary[Candidates, FloatArray] = WeakKeyDictionary()
+_names = tuple(SOURCES)
+_trending = 1 << OFFERS.index("trending")
+_last_resorts = _names.index("new")
+"""From here on a source is named only where none before it has anything to show."""
+_weights = np.array(
+    [
+        [weight if feature in fed else 0.0 for fed in SOURCES.values()]
+        for feature, weight in zip(FEATURES, blend.WEIGHTS, strict=True)
+    ],
+    np.float32,
+)
+
+
+class _Causes(NamedTuple):
+    """For each candidate: the source that did most for it, and the rows that pull it most."""
+
+    source: list[int]
+    covisited: list[int]
+    profile: list[int]
+    similar: list[int]
+
+
+_computed: WeakKeyDictionary[Candidates, _Causes] = WeakKeyDictionary()
 
 
 def explain(context: Context, candidates: Candidates, position: int) -> tuple[str, str]:
     """Name the source that did most for a candidate, and say why in a sentence."""
-    merits = _computed.get(candidates)
-    if merits is None:
-        merits = _computed[candidates] = _merits(context, candidates)
-    source = list(SOURCES)[int(np.argmax(merits[:, position]))]
-    return source, _reason(context, candidates, position, source)
+    causes = _computed.get(candidates)
+    if causes is None:
+        causes = _computed[candidates] = _causes(context, candidates)
+    source = _names[causes.source[position]]
+    return source, _reason(context, candidates, causes, position, source)
+
+
+def _causes(context: Context, candidates: Candidates) -> _Causes:
+    rows = candidates.session_rows
+    known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
+    pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
+    pulls[~known] = 0.0
+    recency = np.float32(RECENCY) ** np.arange(rows, dtype=np.float32)
+    merits = _merits(context, candidates)
+    for merit, shown in zip(merits, _grounds(context, candidates, pulls), strict=True):
+        merit[~shown] = -np.inf
+    named = merits[:_last_resorts].max(axis=0) > -np.inf
+    merits[_last_resorts:, named] = -np.inf
+    return _Causes(
+        source=merits.argmax(axis=0).tolist(),
+        covisited=(pulls[:rows] * recency[:, None]).argmax(axis=0).tolist() if rows else [],
+        profile=(pulls[rows:].argmax(axis=0) + rows).tolist() if len(pulls) > rows else [],
+        similar=candidates.cosine_rows.argmax(axis=0).tolist() if rows else [],
+    )
 
 
 def _merits(context: Context, candidates: Candidates) -> FloatArray:
-    """What each source did for each candidate [len(SOURCES), N]; -inf where it has nothing to show."""
-    table = standardised(features(context, candidates)) * blend.WEIGHTS
-    table -= table.mean(axis=0)
-    merits = np.stack([table[:, columns].sum(axis=1) for columns in _columns.values()])
-    found = query_score(context, candidates)
-    names = list(SOURCES)
-    merits[names.index("search")] = found - found.mean()
-    grounds = _grounds(context, candidates)
-    for row, source in enumerate(names):
-        merits[row, ~grounds[source]] = -np.inf
-    # What is new or already seen is said only of what nothing else speaks for.
-    last_resort = merits[: names.index("new")].max(axis=0) == -np.inf
-    merits[names.index("new") :, ~last_resort] = -np.inf
+    """What each source did for each candidate [len(SOURCES), N]."""
+    merits: FloatArray = (standardised(features(context, candidates)) @ _weights).T
+    merits[_names.index("search")] = query_score(context, candidates)
+    merits -= merits.mean(axis=1, keepdims=True)
     return merits
 
 
-def _grounds(context: Context, candidates: Candidates) -> dict[str, BoolArray]:
-    """For which candidates each source has something to show."""
-    both = (candidates.forward > 0) | (candidates.backward > 0)
-    known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
-    both &= known[:, None]
+def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> list[BoolArray]:
+    """For which candidates each of `SOURCES` has something to show."""
     rows = candidates.session_rows
     unseen = ~candidates.seen
-    return {
+    grounds = {
         "search": candidates.by("search") & (context.query is not None),
-        "covisited": both[:rows].any(axis=0) & unseen,
-        "profile": both[rows:].any(axis=0) & unseen,
+        "covisited": (pulls[:rows] > 0).any(axis=0) & unseen,
+        "profile": (pulls[rows:] > 0).any(axis=0) & unseen,
         "history": (candidates.touched_ms > 0) & unseen,
         "similar": (candidates.cosine_rows > 0).any(axis=0) & unseen,
         "taste": (candidates.cosine_taste > 0) & unseen,
@@ -101,27 +130,24 @@ def _grounds(context: Context, candidates: Candidates) -> dict[str, BoolArray]:
         "session": candidates.seen,
         "range": np.ones(len(candidates), np.bool_),
     }
+    return [grounds[source] for source in _names]
 
 
-def _reason(context: Context, candidates: Candidates, position: int, source: str) -> str:
-    rows = candidates.session_rows
+def _reason(context: Context, candidates: Candidates, causes: _Causes, position: int, source: str) -> str:
     if source == "search" and context.query is not None:
         return f"matches your search for {_short(context.query.query)}"
     if source == "covisited":
-        weights = _covisits(context, candidates, position)[:rows] * RECENCY ** np.arange(rows)
-        return f"because you {_did(context, candidates.row_items[int(np.argmax(weights))])}"
+        return f"because you {_did(context, candidates.row_items[causes.covisited[position]])}"
     if source == "profile":
-        weights = _covisits(context, candidates, position)[rows:]
-        return f"because you {_did(context, candidates.row_items[rows + int(np.argmax(weights))])} before"
+        return f"because you {_did(context, candidates.row_items[causes.profile[position]])} before"
     if source == "history":
         return "you bought it before" if candidates.bought_ms[position] else "you looked at it before"
     if source == "similar":
-        nearest = candidates.row_items[int(np.argmax(candidates.cosine_rows[:, position]))]
-        return f"similar to {_title(context, nearest)}"
+        return f"similar to {_title(context, candidates.row_items[causes.similar[position]])}"
     if source == "taste":
         return "similar to what you looked at before"
     if source == "trending":
-        if candidates.by("trending")[position]:
+        if candidates.offered[position] & _trending:
             return "popular right now"
         item = context.items.at(int(candidates.slots[position]))
         return f"popular in {_short(item.category)}"
@@ -130,12 +156,6 @@ def _reason(context: Context, candidates: Candidates, position: int, source: str
     if source == "range":
         return "from our range"
     return "you looked at it a moment ago"
-
-
-def _covisits(context: Context, candidates: Candidates, position: int) -> FloatArray:
-    """How strongly each row pulls a candidate, rows of unknown items not at all."""
-    weights: FloatArray = candidates.forward[:, position] + BACKWARD * candidates.backward[:, position]
-    return weights * [item_id in context.items for item_id in candidates.row_items]
 
 
 def _did(context: Context, item_id: str) -> str:

@@ -75,6 +75,17 @@ CLIP = 10.0
 """A standardised feature counts at most this much, so that odd inputs give no odd scores."""
 _COSINE_FLOOR = np.float32(1e-4)
 _LIFT_FLOOR = np.float32(1e-6)
+_RECENCY, _SESSION_RECENCY = np.float32(RECENCY), np.float32(SESSION_RECENCY)
+_BACKWARD, _SHRINK = np.float32(BACKWARD), np.float32(SHRINK)
+
+_SUMS = ("covisit", "next", "forward", "backward", "profile")
+"""Weighted sums of co-visitation, of which there is a logarithm and a share of the list's best."""
+_SUM_LOGS = [FEATURES.index(f"{name}_log") for name in _SUMS]
+_SUM_RATIOS = [FEATURES.index(f"{name}_ratio") for name in _SUMS]
+_LIFT, _BOUGHT, _POPULARITY, _SIMILARITY = map(
+    FEATURES.index, ("lift_log", "bought", "popularity_1", "similarity_last")
+)
+"""Where groups of features begin."""
 
 _computed: WeakKeyDictionary[Candidates, FloatArray] = WeakKeyDictionary()
 
@@ -149,49 +160,41 @@ def _features(context: Context, candidates: Candidates) -> FloatArray:
     count = len(candidates)
     rows = candidates.session_rows
     popularity = popularity_at(context.popularity[candidates.slots], context.at_ms)
-    column = 1.0 / np.sqrt(popularity[:, 3] + np.float32(SHRINK))
-    row = 1.0 / np.sqrt(candidates.row_popularity + np.float32(SHRINK))
+    column = 1.0 / np.sqrt(popularity[:, 3] + _SHRINK)
+    row = 1.0 / np.sqrt(candidates.row_popularity + _SHRINK)
     ages = np.arange(rows, dtype=np.float32)
-    recent = np.float32(RECENCY) ** ages
-    steady = np.float32(SESSION_RECENCY) ** ages
-    forward, backward = candidates.forward * row[:, None], candidates.backward * row[:, None]
-    forward *= column
-    backward *= column
-    both = forward + np.float32(BACKWARD) * backward
+    recent, steady = _RECENCY**ages, _SESSION_RECENCY**ages
+    forward = candidates.forward * row[:, None] * column
+    backward = candidates.backward * row[:, None] * column
+    both = forward + _BACKWARD * backward
     table = np.zeros((len(FEATURES), count), np.float32)
-    at = {name: table[place] for place, name in enumerate(FEATURES)}
+    sums = np.zeros((len(_SUMS), count), np.float32)
     if rows:
-        _log_and_ratio(recent @ both[:rows], at["covisit_log"], at["covisit_ratio"])
-        _log_and_ratio(forward[0], at["next_log"], at["next_ratio"])
-        _log_and_ratio(steady @ forward[:rows], at["forward_log"], at["forward_ratio"])
-        _log_and_ratio(recent @ backward[:rows], at["backward_log"], at["backward_ratio"])
-        at["lift_log"][:] = np.log(((recent * row[:rows]) @ both[:rows]) * column + _LIFT_FLOOR)
-        at["support"][:] = (both[:rows] > 0).sum(axis=0) / rows
-        at["similarity_last"][:] = candidates.cosine_rows[0]
-        at["similarity_best"][:] = candidates.cosine_rows.max(axis=0)
-    if len(row) > rows:
-        _log_and_ratio(both[rows:].sum(axis=0), at["profile_log"], at["profile_ratio"])
-    at["bought"][:] = candidates.bought_ms > 0
-    at["bought_age"][:] = _age(context.at_ms, candidates.bought_ms)
-    at["touched_age"][:] = _age(context.at_ms, candidates.touched_ms)
-    at["touches"][:] = np.log1p(candidates.touches)
-    at["transition_log"][:] = np.log1p(candidates.transition)
-    at["transition_ratio"][:] = candidates.transition / max(candidates.transition.max(initial=0.0), 1e-9)
+        sums[0] = recent @ both[:rows]
+        sums[1] = forward[0]
+        sums[2] = steady @ forward[:rows]
+        sums[3] = recent @ backward[:rows]
+        table[_LIFT] = np.log(((recent * row[:rows]) @ both[:rows]) * column + _LIFT_FLOOR)
+        table[_LIFT + 1] = (both[:rows] > 0).sum(axis=0) / np.float32(rows)
+        table[_SIMILARITY] = candidates.cosine_rows[0]
+        table[_SIMILARITY + 1] = candidates.cosine_rows.max(axis=0)
+    sums[4] = both[rows:].sum(axis=0)
+    table[_SUM_LOGS] = np.log(sums + _COSINE_FLOOR)
+    table[_SUM_RATIOS] = sums / np.maximum(sums.max(axis=1, initial=0.0, keepdims=True), 1e-9)
+    table[_BOUGHT] = candidates.bought_ms > 0
+    table[_BOUGHT + 1] = _age(context.at_ms, candidates.bought_ms)
+    table[_BOUGHT + 2] = _age(context.at_ms, candidates.touched_ms)
+    table[_BOUGHT + 3] = np.log1p(candidates.touches)
+    table[_BOUGHT + 4] = np.log1p(candidates.transition)
+    table[_BOUGHT + 5] = candidates.transition / max(float(candidates.transition.max(initial=0.0)), 1e-9)
     levels = np.log1p(popularity.T)
-    first = FEATURES.index("popularity_1")
-    table[first : first + len(levels)] = levels - levels.max(axis=1, initial=0.0, keepdims=True)
-    at["trend"][:] = np.log((popularity[:, 1] + 1.0) / (popularity[:, 3] + np.float32(SHRINK)))
-    at["similarity_session"][:] = candidates.cosine_session
-    at["similarity_taste"][:] = candidates.cosine_taste
-    at["session_items"][:] = np.log1p(rows)
-    at["history_items"][:] = np.log1p((candidates.touched_ms > 0).sum())
+    table[_POPULARITY : _POPULARITY + 4] = levels - levels.max(axis=1, initial=0.0, keepdims=True)
+    table[_POPULARITY + 4] = np.log((popularity[:, 1] + 1.0) / (popularity[:, 3] + _SHRINK))
+    table[_SIMILARITY + 2] = candidates.cosine_session
+    table[_SIMILARITY + 3] = candidates.cosine_taste
+    table[_SIMILARITY + 4] = np.log1p(rows)
+    table[_SIMILARITY + 5] = np.log1p((candidates.touched_ms > 0).sum())
     return np.ascontiguousarray(table.T)
-
-
-def _log_and_ratio(values: FloatArray, log: FloatArray, ratio: FloatArray | None = None) -> None:
-    np.log(values + _COSINE_FLOOR, out=log)
-    if ratio is not None:
-        np.divide(values, max(float(values.max(initial=0.0)), 1e-9), out=ratio)
 
 
 def _age(at_ms: int, then_ms: NDArray[np.int64]) -> NDArray[np.float64]:

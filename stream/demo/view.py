@@ -149,8 +149,9 @@ class LiveView:
             f"{refresh.freshness_ms:>5} ms  {event.user_id} {deed(event, self._titles)}"
             + (f"  without {', '.join(refresh.after.degraded)}" if refresh.after.degraded else "")
         )
-        known = refresh.before is not None and refresh.after.items
-        if time.monotonic() - self._spotlight_s > SPOTLIGHT_S and (known or self._spotlight is None):
+        if time.monotonic() - self._spotlight_s > SPOTLIGHT_S and (
+            self._spotlight is None or _changed(refresh)
+        ):
             self._spotlight = refresh
             self._spotlight_s = time.monotonic()
 
@@ -220,3 +221,11 @@ class LiveView:
             return ""
         item = made.items[place]
         return f"{item.rank:>2} {self._titles.get(item.item_id, item.item_id)}"
+
+
+def _changed(refresh: Refresh) -> bool:
+    """Whether something new is among the places shown of a list that was there before."""
+    if refresh.before is None:
+        return False
+    known = {item.item_id for item in refresh.before.items}
+    return any(item.item_id not in known for item in refresh.after.items[:ITEMS_SHOWN])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from stream.adapters.kafka_sender import Sent
@@ -18,9 +19,13 @@ def _event(number: int, user: str = "ann") -> ClickMessage:
 
 
 def _list(
-    offset: int, user: str = "ann", sequence: int = 1, degraded: tuple[str, ...] = ()
+    offset: int,
+    user: str = "ann",
+    sequence: int = 1,
+    degraded: tuple[str, ...] = (),
+    item_id: str = "cup",
 ) -> RecommendationList:
-    item = RecommendedItem("cup", 1, 0.5, "session", "because you viewed Red Mug")
+    item = RecommendedItem(item_id, 1, 0.5, "session", "because you viewed Red Mug")
     trigger = Trigger(f"e{offset}", "clicks", 0, offset, 1_000)
     return RecommendationList(1, "r", user, "default", sequence, 0, 0, trigger, {}, list(degraded), [item])
 
@@ -116,3 +121,22 @@ def test_the_live_view_shows_the_list_before_and_after_and_says_what_the_data_ar
     for expected in ("SYNTHETIC shop", "before", "Blue Cup", "because you viewed Red Mug", "[Red] Mug"):
         assert expected in text
     assert "searched for “[red] mugs”  without reranker" in text
+
+
+def test_the_spotlight_moves_to_a_list_in_which_something_new_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.demo.view.SPOTLIGHT_S", -1.0)
+    out = io.StringIO()
+    view = LiveView(Console(file=out, width=160), {"cup": "Blue Cup", "jug": "Tall Jug"}, "label")
+    measured = Measurements()
+    for offset, (user, item) in enumerate([("ann", "cup"), ("ann", "cup"), ("bob", "cup"), ("bob", "jug")]):
+        measured.event(_event(offset, user), Sent("clicks", 0, offset, 1_000 + offset))
+        refresh = measured.list(_list(offset, user, offset, item_id=item), 1_010 + offset)
+        assert refresh is not None
+        view.refresh(refresh)
+    view.start()
+    view.figures(FIGURES)
+    view.stop()
+    assert "─ bob looked at mug" in out.getvalue()
+    assert "Tall Jug" in out.getvalue()

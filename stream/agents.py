@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import faust
@@ -50,6 +52,7 @@ def build_app(config: Config, group: str) -> faust.App:
         broker_commit_interval=1.0,
         broker_max_poll_records=500,
         consumer_auto_offset_reset="earliest",
+        datadir=Path(tempfile.gettempdir()) / group,  # never written to, but Faust makes the folder
         producer_acks=-1,
         stream_buffer_maxsize=256,
         stream_wait_empty=True,

@@ -107,8 +107,6 @@ class Worker(msgspec.Struct, frozen=True):
 
     batch_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
     """Most events in one batch."""
-    batch_within_ms: Positive = 2
-    """How long a batch that is not full may wait for more."""
 
 
 class Telemetry(msgspec.Struct, frozen=True):

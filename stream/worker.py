@@ -110,8 +110,8 @@ class Worker:
         """Make the parts and start them, each when what it needs is there; waits for what is away."""
         config, telemetry = self._config, self._telemetry
         publisher = KafkaPublisher(config)
-        await self._until_there("Kafka", publisher.start)
         parts.push_async_callback(publisher.stop)
+        await self._until_there("Kafka", publisher.start)
         await self._until_there("the topics", self._check_topics)
 
         redis = redis_client.connect(config.redis.url, config.redis.timeout_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -22,8 +23,12 @@ log = logging.getLogger(__name__)
 
 ENCODER_BATCH = 32
 RELOAD_TIMEOUT_S = 30.0
+EXAMINE_TIMEOUT_S = 5.0
 STUB_DIED = "Stub process"
-"""Begins what Triton answers for ever once the process of a Python model has died, until it is reloaded."""
+"""Begins what Triton answers for ever once the process of a Python model has died, until it is reloaded.
+
+It answers so after a second, which is longer than any deadline here.
+"""
 
 
 def connect(url: str) -> InferenceServerClient:
@@ -54,7 +59,7 @@ class TritonModel:
         self.name = name
         self.breaker = breaker or CircuitBreaker(time.monotonic)
         self._client = client
-        self._reloading: asyncio.Task[None] | None = None
+        self._examining: asyncio.Task[None] | None = None
 
     async def infer(self, inputs: list[InferInput], output: str, timeout_s: float) -> tuple[Any, str]:
         """Return the output tensor (read-only) and the version of the model that made it.
@@ -79,7 +84,7 @@ class TritonModel:
             if tensor is None:
                 raise InferenceServerException(f"no output {output} in the answer")
         except TimeoutError:
-            self.breaker.failed()
+            self._failed(inputs, output)
             raise ModelUnavailable(
                 self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
             ) from None
@@ -88,8 +93,7 @@ class TritonModel:
             if reason == "refused":
                 self.breaker.succeeded()
             else:
-                self.breaker.failed()
-                self._reload_where_its_process_died(str(error))
+                self._failed(inputs, output)
             raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
         self.breaker.succeeded()
         return tensor, result.get_response().model_version
@@ -116,14 +120,40 @@ class TritonModel:
         except (InferenceServerException, grpc.RpcError):
             return False
 
-    def _reload_where_its_process_died(self, message: str) -> None:
-        if STUB_DIED in message and (self._reloading is None or self._reloading.done()):
-            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+    def _failed(self, inputs: list[InferInput], output: str) -> None:
+        self.breaker.failed()
+        if self.breaker.is_open and (self._examining is None or self._examining.done()):
+            self._examining = asyncio.get_running_loop().create_task(self._examine(inputs, output))
+
+    async def _examine(self, inputs: list[InferInput], output: str) -> None:
+        """Ask once more in the background, with time enough to hear that the process of the model died."""
+        try:
+            await self._client.infer(
+                self.name,
+                inputs,
+                outputs=[InferRequestedOutput(output)],
+                client_timeout=EXAMINE_TIMEOUT_S,
+            )
+        except (InferenceServerException, grpc.RpcError) as error:
+            if STUB_DIED in str(error):
+                await self._reload()
 
     async def _reload(self) -> None:
+        """Load the model again, with a parameter that differs: Triton takes no notice of an unchanged one.
+
+        Workers that notice within the same half minute ask for the same, so that it happens once.
+        """
         log.warning("the process of model %s died: asking Triton to load it again", self.name)
         try:
-            await self._client.load_model(self.name, client_timeout=RELOAD_TIMEOUT_S)
+            answer = await self._client.get_model_config(
+                self.name, as_json=True, client_timeout=RELOAD_TIMEOUT_S
+            )
+            config = answer["config"]
+            half_minute = str(int(time.time() / RELOAD_TIMEOUT_S))
+            config.setdefault("parameters", {})["revived"] = {"string_value": half_minute}
+            await self._client.load_model(
+                self.name, config=json.dumps(config), client_timeout=RELOAD_TIMEOUT_S
+            )
         except (InferenceServerException, grpc.RpcError) as error:
             log.warning("Triton did not load model %s again: %s", self.name, error)
 
@@ -140,11 +170,17 @@ class TritonEncoder:
         self.model = TritonModel(client, name, breaker)
 
     async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
-        """Encode texts, in requests of up to 32 sent together; see `stream.ports.Encoder`."""
+        """Encode texts, in requests of up to 32; see `stream.ports.Encoder`.
+
+        They are sent one after another, so that a catalogue being loaded leaves room for queries.
+        """
         if not texts:
             return np.zeros((0, DIMENSIONS), np.float32), ""
-        parts = [texts[i : i + ENCODER_BATCH] for i in range(0, len(texts), ENCODER_BATCH)]
-        answers = await asyncio.gather(*(self._encode_part(part, timeout_s) for part in parts))
+        until_s = time.monotonic() + timeout_s
+        answers = [
+            await self._encode_part(texts[i : i + ENCODER_BATCH], max(0.001, until_s - time.monotonic()))
+            for i in range(0, len(texts), ENCODER_BATCH)
+        ]
         versions = {version for _, version in answers}
         if len(versions) > 1:
             raise ModelUnavailable(

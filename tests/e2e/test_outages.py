@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,5 +172,28 @@ def test_sigterm_ends_a_worker_even_while_redis_is_away(run: Any) -> None:
         await engine.worker().ready()
         await engine.list_for(event)
         assert [i.item_id for i in (await engine.state("jo")).interactions] == items[:2]
+
+    run(body)
+
+
+def test_a_model_whose_process_died_is_loaded_again_by_itself(run: Any, wait_until: Any) -> None:
+    async def body(engine: Any) -> None:
+        await engine.worker(**SHORT_DEADLINES).ready()
+        items = await engine.load_shop(30)
+        await whole_again(engine, wait_until, "kim", items)
+        killed = 0
+        for process in list(Path("/proc").glob("[0-9]*/cmdline")):  # noqa: ASYNC240
+            with suppress(OSError):
+                command = process.read_bytes()
+                if b"triton_python_backend_stub" in command and b"/reranker/" in command:
+                    os.kill(int(process.parent.name), signal.SIGKILL)
+                    killed += 1
+        assert killed
+        await wait_until(lambda: any_degraded(engine, items), what="the dead model is noticed")
+        await whole_again(engine, wait_until, "kim", items)
+
+    async def any_degraded(engine: Any, items: list[str]) -> bool:
+        made = await engine.list_for(await engine.click("kim", items[1]))
+        return "reranker" in made["degraded"]
 
     run(body)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -183,8 +184,8 @@ def encode(row: ItemSignals) -> bytes:
             row.applied,
             row.popularity,
             "\x00".join(row.neighbours),  # an item id holds no NUL character
-            row.forward.astype("<f4").tobytes(),
-            row.backward.astype("<f4").tobytes(),
+            row.forward.astype("<f4", copy=False).tobytes(),
+            row.backward.astype("<f4", copy=False).tobytes(),
         ]
     )
 
@@ -302,15 +303,17 @@ def _merge(
     for item_id in (*forward, *backward):
         positions.setdefault(item_id, len(positions))
     names = tuple(positions)
-    columns = np.full((2, len(names)), NEGLIGIBLE)
+    columns = np.full((2, len(names)), NEGLIGIBLE, np.float32)
     columns[0, : len(row.forward)] = row.forward
     columns[1, : len(row.backward)] = row.backward
     for column, sums in zip(columns, (forward, backward), strict=True):
         for item_id, weight in sums.items():
             position = positions[item_id]
-            column[position] = _add(column[position], weight)
-    if len(names) > MAX_NEIGHBOURS:
-        kept = np.sort(np.argsort(-columns.max(axis=0), kind="stable")[:MAX_NEIGHBOURS])
-        names = tuple(names[position] for position in kept)
+            column[position] = _add(float(column[position]), weight)
+    surplus = len(names) - MAX_NEIGHBOURS
+    if surplus > 0:
+        kept = np.ones(len(names), np.bool_)
+        kept[np.argpartition(columns.max(axis=0), surplus)[:surplus]] = False
+        names = tuple(compress(names, kept.tolist()))
         columns = columns[:, kept]
-    return names, columns[0].astype(np.float32), columns[1].astype(np.float32)
+    return names, columns[0], columns[1]

@@ -1,0 +1,120 @@
+"""The reranker as Triton serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+from model_factory.served import RERANKER, reranker_network
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from stream.core.ranking import FEATURES
+from stream.local.stack import Stack
+
+pytestmark = pytest.mark.servers
+
+TIMEOUT_S = 30.0
+
+
+class Reranker:
+    """The model `reranker`, asked as any client of Triton would."""
+
+    def __init__(self, client: InferenceServerClient) -> None:
+        self._client = client
+
+    async def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensor = InferInput("FEATURES", list(features.shape), "FP32")
+        tensor.set_data_from_numpy(features)
+        result = await self._client.infer("reranker", [tensor], client_timeout=TIMEOUT_S)
+        scores: NDArray[np.float32] = result.as_numpy("SCORES")
+        return scores
+
+    async def statistics(self) -> tuple[int, int]:
+        """How many lists were scored, in how many executes."""
+        answer = await self._client.get_inference_statistics("reranker", client_timeout=TIMEOUT_S)
+        stats = answer.model_stats[0]
+        return stats.inference_count, stats.execution_count
+
+
+@pytest.fixture
+def on_reranker(stack: Stack) -> Callable[[Callable[[Reranker], Awaitable[None]]], None]:
+    """Run a coroutine with the reranker of the running stack."""
+
+    def run(body: Callable[[Reranker], Awaitable[None]]) -> None:
+        async def connected() -> None:
+            async with InferenceServerClient(stack.endpoints.triton_grpc) as client:
+                await body(Reranker(client))
+
+        asyncio.run(connected())
+
+    return run
+
+
+def features(candidates: int, lists: int = 1) -> NDArray[np.float32]:
+    random = np.random.default_rng(candidates)
+    return random.standard_normal((lists, candidates, len(FEATURES))).astype(np.float32)
+
+
+def test_scores_are_those_of_the_network(on_reranker) -> None:
+    network = reranker_network().load(RERANKER / "weights.npz")
+
+    async def body(reranker: Reranker) -> None:
+        rows = features(180)
+        scores = await reranker.score(rows)
+        assert scores.shape == (1, 180)
+        np.testing.assert_allclose(scores[0], network.score(rows[0]), rtol=1e-4, atol=1e-4)
+
+    on_reranker(body)
+
+
+def test_lists_of_any_length_share_a_forward(on_reranker) -> None:
+    async def body(reranker: Reranker) -> None:
+        lists_before, executes_before = await reranker.statistics()
+        answers = await asyncio.gather(*(reranker.score(features(50 + place)) for place in range(48)))
+        assert [answer.shape[1] for answer in answers] == [50 + place for place in range(48)]
+        lists, executes = await reranker.statistics()
+        assert lists - lists_before == 48
+        assert executes - executes_before < 48
+
+    on_reranker(body)
+
+
+def test_several_lists_of_one_length_may_come_in_one_request(on_reranker) -> None:
+    async def body(reranker: Reranker) -> None:
+        rows = features(40, lists=3)
+        scores = await reranker.score(rows)
+        assert scores.shape == (3, 40)
+        np.testing.assert_allclose(scores[1], (await reranker.score(rows[1:2]))[0], rtol=1e-4, atol=1e-4)
+
+    on_reranker(body)
+
+
+def test_a_list_with_a_number_that_is_none_fails_alone(on_reranker) -> None:
+    broken = features(10)
+    broken[0, 4, 1] = np.nan
+
+    async def body(reranker: Reranker) -> None:
+        asked = [reranker.score(broken if place == 7 else features(20 + place)) for place in range(16)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for place, answer in enumerate(answers):
+            if place == 7:
+                assert isinstance(answer, InferenceServerException)
+                assert "FEATURES[4, 1] is not a finite number" in str(answer)
+            else:
+                assert isinstance(answer, np.ndarray)
+                assert np.isfinite(answer).all()
+
+    on_reranker(body)
+
+
+def test_a_list_of_another_width_is_refused(on_reranker) -> None:
+    async def body(reranker: Reranker) -> None:
+        with pytest.raises(InferenceServerException, match="shape"):
+            await reranker.score(np.zeros((1, 4, len(FEATURES) + 1), np.float32))
+
+    on_reranker(body)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from model_factory.reranker_training import Lists
 from stream.core.candidates import OFFERS
 from stream.core.items import FloatArray
 from stream.core.ranking import CLIP, FEATURES, features, select
+from stream.errors import WrongFile
 
 START_MS, END_MS = (int(datetime(2011, month, 1, tzinfo=UTC).timestamp() * 1000) for month in (6, 9))
 """The window that is evaluated; training uses what lies before it."""
@@ -91,16 +93,16 @@ def train_reranker(
 
 def evaluate_reranker(
     events: Events,
-    model: Annotated[Path, typer.Option(help="Weights to measure.", exists=True)] = (
-        served.MODEL_REPOSITORY / "reranker" / "1" / "weights.npz"
-    ),
+    model: Annotated[
+        Path, typer.Option(help="Folder of the model, whose version 1 is measured.", exists=True)
+    ] = served.MODEL_REPOSITORY / "reranker",
     json_: Json = None,
 ) -> None:
     """Measure the next item on sales from June to August 2011: the reranker, the blend, plain rankers.
 
     Example: model-factory evaluate reranker --events ../shared/data/online_retail/events.csv.gz --json -
     """
-    network = served.reranker_network().load(model)
+    network = served.reranker_network().load(model / "1" / "weights.npz")
     blend = stream.core.blend
     scorers = {
         "reranker": network.score,
@@ -179,7 +181,7 @@ class Figures:
         return figures
 
 
-def _asked(events: Path, figures: Figures, every: int) -> Any:
+def _asked(events: Path, figures: Figures, every: int) -> Iterator[ListAsked]:
     """Replay with progress: lists of every n-th session before the window, and of the window's."""
     seen = {"before": 0, "in": 0}
 
@@ -193,7 +195,10 @@ def _asked(events: Path, figures: Figures, every: int) -> Any:
 
     with Progress(console=console) as progress:
         reading = progress.add_task("reading the sales", total=events.stat().st_size)
-        sessions = read_sessions(events, lambda done: progress.update(reading, completed=done))
+        try:
+            sessions = read_sessions(events, lambda done: progress.update(reading, completed=done))
+        except WrongFile as error:
+            raise typer.BadParameter(str(error)) from None
         progress.update(reading, completed=events.stat().st_size)
         vectors = _vectors(titles(sessions), progress)
         playing = progress.add_task("replaying sessions", total=len(sessions))
@@ -208,7 +213,10 @@ def _asked(events: Path, figures: Figures, every: int) -> Any:
 
 def _vectors(names: Mapping[str, str], progress: Progress) -> dict[str, FloatArray]:
     """Vectors of the titles by the encoder that serves; texts of like length go together."""
-    encoder = served.load_encoder(served.ENCODER)
+    try:
+        encoder = served.load_encoder(served.ENCODER)
+    except ImportError as error:
+        raise typer.BadParameter(f"{error.name} is missing: pip install 'streamrec[train]'") from None
     ordered = sorted(names, key=lambda item: len(names[item]))
     vectors: dict[str, FloatArray] = {}
     parts = [ordered[start : start + served.BATCH] for start in range(0, len(ordered), served.BATCH)]
@@ -220,7 +228,9 @@ def _vectors(names: Mapping[str, str], progress: Progress) -> dict[str, FloatArr
 def _target(asked: ListAsked) -> int | None:
     """The place of the right item among the candidates."""
     slot = asked.context.items.slot(asked.target)
-    places = np.flatnonzero(asked.candidates.slots == slot) if slot is not None else []
+    if slot is None:
+        return None
+    places = np.flatnonzero(asked.candidates.slots == slot)
     return int(places[0]) if len(places) else None
 
 
@@ -236,19 +246,14 @@ def _learn_from(asked: ListAsked, lists: Lists) -> None:
 def _train(lists: Lists, seed: int, model: Path, blend: Path) -> dict[str, Scorer]:
     """Train both, write what serves, and return how each scores."""
     centre, spread = reranker_training.standardisation(lists, seed)
+    fitted = []
     with Progress(console=console) as progress:
-        fitted = []
         for name, hidden in (("reranker", reranker_training.HIDDEN), ("linear blend", 0)):
             task = progress.add_task(f"training the {name}", total=EPOCHS * len(lists.targets))
+            advance = partial(progress.advance, task)
             fitted.append(
                 reranker_training.fit(
-                    lists,
-                    centre,
-                    spread,
-                    hidden=hidden,
-                    epochs=EPOCHS,
-                    seed=seed,
-                    progress=lambda count, task=task: progress.advance(task, count),
+                    lists, centre, spread, hidden=hidden, epochs=EPOCHS, seed=seed, progress=advance
                 )
             )
     network = served.reranker_network()(centre=centre, spread=spread, **fitted[0])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small products, not few large ones
+
 import typer
 
 from model_factory import encoder_export, reranker, search_evaluation

@@ -104,7 +104,7 @@ def run_demo(options: Options) -> int:
         raise
     else:
         if options.keep:
-            _say_how_to_talk(stack, console)
+            _say_how_to_talk(stack, console, demo.a_shopper)
         else:
             stack.down()
         return code
@@ -171,6 +171,11 @@ class _Demo:
             finally:
                 self._view.stop()
         return self._conclude()
+
+    @property
+    def a_shopper(self) -> str:
+        """One who has a list."""
+        return next(iter(self._measured.last_lists))
 
     async def _load(self, sender: Sender, http: aiohttp.ClientSession) -> None:
         """Publish the catalogue and wait until the workers have its vectors."""
@@ -375,10 +380,10 @@ async def _background(*coroutines: Any) -> AsyncIterator[None]:
             task.cancel()
 
 
-def _say_how_to_talk(stack: Stack, console: Console) -> None:
+def _say_how_to_talk(stack: Stack, console: Console, shopper: str) -> None:
     lines = [f"export STREAMREC_HOME={stack.folder}"]
     lines += [f"export {name}={value}" for name, value in stack.environment.items()]
-    lines += ["streamrec watch", "streamrec user show shopper-0001", "streamrec local down"]
+    lines += ["streamrec watch", f"streamrec user show {shopper}", "streamrec local down"]
     console.print("The stack stays up. To talk to it (with .venv/bin on the PATH):", style="bold")
     for line in lines:
         console.out(f"  {line}", highlight=False)

@@ -10,7 +10,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stream.demo.run import Options, run_demo
 from stream.errors import StreamrecError
 
 
@@ -46,6 +45,9 @@ def demo(
       scripts/demo --seconds 20 --json figures.json
       scripts/demo --data ../shared/data --rate 100
     """
+    # Loaded here, so that Ctrl-C while the libraries load ends without a trace too.
+    from stream.demo.run import Options, run_demo
+
     raise typer.Exit(run_demo(Options(seconds, json_file, keep, data, rate, seed, workers)))
 
 

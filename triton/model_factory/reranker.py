@@ -70,13 +70,14 @@ def train_reranker(
     lists = Lists()
     figures = Figures()
     scorers: dict[str, Scorer] = {}
-    for asked in _asked(events, figures, every):
-        if asked.session.minute_ms < START_MS:
-            _learn_from(asked, lists)
-            continue
-        if not scorers:
-            scorers = _train(lists, seed, model, blend)
-        figures.add(asked, scorers)
+    with Progress(console=console) as progress:
+        for asked in _asked(events, figures, every, progress):
+            if asked.session.minute_ms < START_MS:
+                _learn_from(asked, lists)
+                continue
+            if not scorers:
+                scorers = _train(lists, seed, model, blend, progress)
+            figures.add(asked, scorers)
     made = f"model-factory train reranker --events events.csv.gz --every {every} --seed {seed}"
     found = {"lists_learnt": len(lists.targets), **figures.found()}
     manifest.write(
@@ -109,8 +110,9 @@ def evaluate_reranker(
         "linear blend": _linear(blend.CENTRE, blend.SPREAD, blend.WEIGHTS),
     }
     figures = Figures()
-    for asked in _asked(events, figures, every=0):
-        figures.add(asked, scorers)
+    with Progress(console=console) as progress:
+        for asked in _asked(events, figures, 0, progress):
+            figures.add(asked, scorers)
     _show(figures.found(), json_)
 
 
@@ -181,7 +183,7 @@ class Figures:
         return figures
 
 
-def _asked(events: Path, figures: Figures, every: int) -> Iterator[ListAsked]:
+def _asked(events: Path, figures: Figures, every: int, progress: Progress) -> Iterator[ListAsked]:
     """Replay with progress: lists of every n-th session before the window, and of the window's."""
     seen = {"before": 0, "in": 0}
 
@@ -193,22 +195,21 @@ def _asked(events: Path, figures: Figures, every: int) -> Iterator[ListAsked]:
         step = EVALUATED_EVERY if part == "in" else every
         return step > 0 and seen[part] % step == 0
 
-    with Progress(console=console) as progress:
-        reading = progress.add_task("reading the sales", total=events.stat().st_size)
-        try:
-            sessions = read_sessions(events, lambda done: progress.update(reading, completed=done))
-        except WrongFile as error:
-            raise typer.BadParameter(str(error)) from None
-        progress.update(reading, completed=events.stat().st_size)
-        vectors = _vectors(titles(sessions), progress)
-        playing = progress.add_task("replaying sessions", total=len(sessions))
+    reading = progress.add_task("reading the sales", total=events.stat().st_size)
+    try:
+        sessions = read_sessions(events, lambda done: progress.update(reading, completed=done))
+    except WrongFile as error:
+        raise typer.BadParameter(str(error)) from None
+    progress.update(reading, completed=events.stat().st_size)
+    vectors = _vectors(titles(sessions), progress)
+    playing = progress.add_task("replaying sessions", total=len(sessions))
 
-        def played(together: list[Session]) -> None:
-            for session in together:
-                figures.learn(session)
-            progress.advance(playing, len(together))
+    def played(together: list[Session]) -> None:
+        for session in together:
+            figures.learn(session)
+        progress.advance(playing, len(together))
 
-        yield from replay(sessions, vectors, wanted, played)
+    yield from replay(sessions, vectors, wanted, played)
 
 
 def _vectors(names: Mapping[str, str], progress: Progress) -> dict[str, FloatArray]:
@@ -243,19 +244,18 @@ def _learn_from(asked: ListAsked, lists: Lists) -> None:
         lists.add(rows, int(keep[:place].sum()))
 
 
-def _train(lists: Lists, seed: int, model: Path, blend: Path) -> dict[str, Scorer]:
+def _train(lists: Lists, seed: int, model: Path, blend: Path, progress: Progress) -> dict[str, Scorer]:
     """Train both, write what serves, and return how each scores."""
     centre, spread = reranker_training.standardisation(lists, seed)
     fitted = []
-    with Progress(console=console) as progress:
-        for name, hidden in (("reranker", reranker_training.HIDDEN), ("linear blend", 0)):
-            task = progress.add_task(f"training the {name}", total=EPOCHS * len(lists.targets))
-            advance = partial(progress.advance, task)
-            fitted.append(
-                reranker_training.fit(
-                    lists, centre, spread, hidden=hidden, epochs=EPOCHS, seed=seed, progress=advance
-                )
+    for name, hidden in (("reranker", reranker_training.HIDDEN), ("linear blend", 0)):
+        task = progress.add_task(f"training the {name}", total=EPOCHS * len(lists.targets))
+        advance = partial(progress.advance, task)
+        fitted.append(
+            reranker_training.fit(
+                lists, centre, spread, hidden=hidden, epochs=EPOCHS, seed=seed, progress=advance
             )
+        )
     network = served.reranker_network()(centre=centre, spread=spread, **fitted[0])
     (model / "1").mkdir(parents=True, exist_ok=True)
     network.save(model / "1" / "weights.npz")

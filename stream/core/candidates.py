@@ -33,12 +33,17 @@ PROFILE = 30
 HISTORY = 60
 """Candidates from what the shopper bought or looked at before, newest first."""
 NEAR_SESSION = 40
+"""Candidates nearest to the session's vector."""
 NEAR_TASTE = 20
+"""Candidates nearest to the vector of all that is remembered of a shopper."""
 TRENDING = 30
+"""Candidates that trend in the whole shop."""
 TRENDING_IN_CATEGORY = 15
+"""Candidates that trend in the category of the session's newest item."""
 NEW = 15
+"""Candidates that are new in the shop."""
 QUERY = 100
-"""Candidates that match a search."""
+"""Candidates that match a search by words, and as many by its vector."""
 
 OFFERS = (
     "search",
@@ -61,7 +66,11 @@ SESSION_RECENCY = 0.8
 BACKWARD = 0.5
 """What "came before" counts beside "came after"."""
 SHRINK = 10.0
-"""Added to popularity under the square roots of the cosine, so that rare items do not win by chance."""
+"""Added to popularity under the square roots of the cosine, so that rare items do not win by chance.
+
+These four, like those of `stream.core.signals`, did best on Online Retail II among the values tried; they
+choose candidates and shape features, whose weights are trained.
+"""
 
 
 class Hits(NamedTuple):

@@ -38,7 +38,7 @@ NEGLIGIBLE = -math.inf
 """log2 of a weight of nothing."""
 
 POPULARITY_DAYS = (1.0, 10.0, 30.0, 120.0)
-"""Half-lives at which popularity is kept; the first is what trends."""
+"""Half-lives at which popularity is kept; the first is what trends. Logarithms compare as they stand."""
 NEIGHBOUR_DAYS = 120.0
 """Half-life of co-visitation."""
 GAP_DECAY = 0.8
@@ -236,11 +236,6 @@ def view(row: ItemSignals, table: ItemTable) -> RowView:
     if known.all():
         return RowView(slots, row.forward, row.backward, own)
     return RowView(slots[known], row.forward[known], row.backward[known], own)
-
-
-def trend_score(row: ItemSignals) -> float:
-    """How much an item trends: greater is more, comparable between items at any time."""
-    return row.popularity[0]
 
 
 def pack_popularity(row: ItemSignals) -> bytes:

@@ -250,7 +250,7 @@ def test_dates_centuries_apart_overflow_nothing() -> None:
 def test_trends_compare_without_a_clock() -> None:
     yesterday = [Increment("clicks/0", n, NOW_MS - DAY_MS, 1.0) for n in range(3)]
     today = [Increment("clicks/0", n, NOW_MS, 1.0) for n in range(2)]
-    assert signals.trend_score(fold(None, today)) > signals.trend_score(fold(None, yesterday))
+    assert fold(None, today).popularity[0] > fold(None, yesterday).popularity[0]
 
 
 # Bytes

@@ -176,18 +176,25 @@ def test_sigterm_ends_a_worker_even_while_redis_is_away(run: Any) -> None:
     run(body)
 
 
+def kill_model_processes(stack: Any, model: str) -> int:
+    """Kill the processes of one model of this stack's Triton, and of no other's."""
+    triton = next(server.pid for server in stack.status().servers if server.name == "triton")
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == triton and f"/{model}/".encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
 def test_a_model_whose_process_died_is_loaded_again_by_itself(run: Any, wait_until: Any) -> None:
     async def body(engine: Any) -> None:
         await engine.worker(**SHORT_DEADLINES).ready()
         items = await engine.load_shop(30)
         await whole_again(engine, wait_until, "kim", items)
-        killed = 0
-        for process in list(Path("/proc").glob("[0-9]*/cmdline")):  # noqa: ASYNC240
-            with suppress(OSError):
-                command = process.read_bytes()
-                if b"triton_python_backend_stub" in command and b"/reranker/" in command:
-                    os.kill(int(process.parent.name), signal.SIGKILL)
-                    killed += 1
+        killed = kill_model_processes(engine.stack, "reranker")
         assert killed
         await wait_until(lambda: any_degraded(engine, items), what="the dead model is noticed")
         await whole_again(engine, wait_until, "kim", items)

@@ -21,6 +21,18 @@ from stream.core.state import ADD_TO_CART, PURCHASE
 
 TITLE_CHARS = 60
 
+CLOSE_TO_QUERY = 0.3
+"""The cosine from which an item without a word of the query is called close to it.
+
+Of random products of the Icecat catalogue 95 % lie below .29 to a query; of the ones judged most relevant
+95 % lie above .31 (the encoder as served, 92 queries).
+"""
+CLOSE_TO_ITEM = 0.4
+"""The cosine from which two items are called similar.
+
+95 % of random pairs lie below .38 in the gift shop of Online Retail II and below .45 in the Icecat catalogue.
+"""
+
 SOURCES = {
     "search": (),
     "covisited": (
@@ -119,12 +131,14 @@ def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> lis
     rows = candidates.session_rows
     unseen = ~candidates.seen
     grounds = {
-        "search": candidates.by("search") & (context.query is not None),
+        "search": candidates.by("search")
+        & (context.query is not None)
+        & ((candidates.bm25 > 0) | (candidates.cosine_query >= CLOSE_TO_QUERY)),
         "covisited": (pulls[:rows] > 0).any(axis=0) & unseen,
         "profile": (pulls[rows:] > 0).any(axis=0) & unseen,
         "history": (candidates.touched_ms > 0) & unseen,
-        "similar": (candidates.cosine_rows > 0).any(axis=0) & unseen,
-        "taste": (candidates.cosine_taste > 0) & unseen,
+        "similar": (candidates.cosine_rows >= CLOSE_TO_ITEM).any(axis=0) & unseen,
+        "taste": (candidates.cosine_taste >= CLOSE_TO_ITEM) & unseen,
         "trending": candidates.by("trending") | candidates.by("trending_in_category"),
         "new": candidates.by("new"),
         "session": candidates.seen,
@@ -135,7 +149,8 @@ def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> lis
 
 def _reason(context: Context, candidates: Candidates, causes: _Causes, position: int, source: str) -> str:
     if source == "search" and context.query is not None:
-        return f"matches your search for {_short(context.query.query)}"
+        verb = "matches" if candidates.bm25[position] > 0 else "close to"
+        return f"{verb} your search for {_short(context.query.query)}"
     if source == "covisited":
         return f"because you {_did(context, candidates.row_items[causes.covisited[position]])}"
     if source == "profile":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ranking_shop import NOW_MS, RankingShop
 
 from stream.core.candidates import NO_HITS, Candidates, Context, Hits, gather
-from stream.core.explain import SOURCES, TITLE_CHARS, explain
+from stream.core.explain import CLOSE_TO_ITEM, CLOSE_TO_QUERY, SOURCES, TITLE_CHARS, explain
 from stream.core.items import Item
 from stream.core.policy import DAY_MS, Policy
 
@@ -59,7 +59,7 @@ def assert_true(shop: RankingShop, context: Context, found: Candidates, position
         cause = named_item(shop, reason)
         assert cause in touched
         cosine = shop.items.vectors[shop.slot(cause)] @ shop.items.vectors[shop.slot(item_id)]
-        assert cosine > 0
+        assert cosine >= CLOSE_TO_ITEM
     elif source == "taste":
         assert touched | owned
     elif source == "trending":
@@ -73,9 +73,16 @@ def assert_true(shop: RankingShop, context: Context, found: Candidates, position
         assert shop.slot(item_id) in context.new_items
     elif source == "session":
         assert item_id in touched
+    elif source == "range":
+        assert reason == "from our range"
     else:
         assert context.query is not None
         assert context.query.query in reason
+        if reason.startswith("matches"):
+            assert found.slots[position] in context.lexical.slots
+        else:
+            assert context.query_vector is not None
+            assert shop.items.vectors[shop.slot(item_id)] @ context.query_vector >= CLOSE_TO_QUERY
 
 
 @settings(max_examples=30)
@@ -132,12 +139,14 @@ def test_a_reason_says_what_the_shopper_did(kind, words) -> None:
     assert reason == words
 
 
-def test_a_match_of_a_search_says_so() -> None:
+def test_a_match_of_a_search_in_words_or_in_meaning_says_which() -> None:
     shop = RankingShop(sessions=0)
     shop.search("ann", "red mug")
     vector = shop.items.vectors[shop.slot("item-80")]
-    near = shop.nearest(vector, 20)
-    assert said(shop, "item-80", query_vector=vector, near_query=near, **ALONE) == (
+    near = {"query_vector": vector, "near_query": shop.nearest(vector, 20)}
+    words = Hits(np.array([shop.slot("item-80")], np.int32), np.array([2.0], np.float32))
+    assert said(shop, "item-80", **near, **ALONE) == ("search", "close to your search for red mug")
+    assert said(shop, "item-80", lexical=words, **near, **ALONE) == (
         "search",
         "matches your search for red mug",
     )

@@ -92,14 +92,14 @@ class Triton(msgspec.Struct, frozen=True):
     """Name of the model that turns text into vectors."""
     reranker: Text = "reranker"
     """Name of the model that orders candidates."""
-    rerank_deadline_ms: Positive = 50
+    rerank_deadline_ms: Positive = 100
     """A list is published without the reranker when it takes longer than this."""
-    encode_deadline_ms: Positive = 50
+    encode_deadline_ms: Positive = 100
     """A list is published without a new query's vector when encoding takes longer than this."""
-    breaker_failures: Positive = 3
+    breaker_failures: Positive = 5
     """After this many failures in a row a model is not asked for a while."""
-    breaker_wait_ms: Positive = 1000
-    """How long a failing model is left alone before one request tries it again."""
+    breaker_wait_ms: Positive = 200
+    """How long a failing model is left alone before one request tries it again; doubles up to two seconds."""
 
 
 class Worker(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ def demo(
             file_okay=False,
         ),
     ] = None,
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Events a second.")] = 50.0,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Events a second.")] = 25.0,
     seed: Annotated[int, typer.Option("--seed", help="Which shoppers.")] = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, max=8, help="Workers to share them.")] = 1,
 ) -> None:

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from stream.adapters import vector_record
 from stream.config import Config
 from stream.core.events import RecommendationList
-from stream.core.signals import Increment
+from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
 from stream.ports import DeadLetter, ItemVector, RawMessage
 
@@ -69,7 +69,7 @@ class KafkaPublisher:
         """Publish increments to `item-signals`, keyed by item."""
         await self._send_all(
             self._topics.item_signals,
-            [(item_id.encode(), _encoder.encode(made), None) for item_id, made in increments.items()],
+            [(item_id.encode(), encode_increments(made), None) for item_id, made in increments.items()],
         )
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:

@@ -113,13 +113,6 @@ class TritonModel:
             f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
         )
 
-    async def is_ready(self, timeout_s: float = 1.0) -> bool:
-        """Whether the server says that the model is loaded (its process may still be dead)."""
-        try:
-            return bool(await self._client.is_model_ready(self.name, client_timeout=timeout_s))
-        except (InferenceServerException, grpc.RpcError):
-            return False
-
     def _failed(self, inputs: list[InferInput], output: str) -> None:
         self.breaker.failed()
         if self.breaker.is_open and (self._examining is None or self._examining.done()):

@@ -1,0 +1,1 @@
+"""Which versions of the models serve, and how another one takes over."""

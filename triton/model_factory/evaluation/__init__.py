@@ -1,0 +1,1 @@
+"""Measuring models on data they never saw, with intervals."""

@@ -1,0 +1,1 @@
+"""From a shop's raw files to data that models learn from."""

@@ -1,0 +1,1 @@
+"""Learning weights: recipes, methods, runs that can be resumed."""

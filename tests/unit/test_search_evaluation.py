@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_factory import cli
-from model_factory.search_evaluation import Product, fuse_ranks, ndcg, read_products, read_qrels, smooth
+from model_factory.evaluation.search import Product, fuse_ranks, ndcg, read_products, read_qrels, smooth
 from typer.testing import CliRunner
 
 PRODUCTS = [Product(name, name, "", "", "") for name in ("a", "b", "c", "d")]

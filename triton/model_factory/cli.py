@@ -8,7 +8,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small p
 
 import typer
 
-from model_factory import encoder_export, reranker, search_evaluation
+from model_factory import encoder_export, reranker
+from model_factory.evaluation import search as search_evaluation
 
 app = typer.Typer(
     name="model-factory",

@@ -12,7 +12,8 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from model_factory import manifest, search_evaluation, served
+from model_factory import manifest, served
+from model_factory.evaluation import search as search_evaluation
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

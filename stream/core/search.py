@@ -8,12 +8,19 @@ nothing on the whole catalogue, since each changed product would change the vect
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.core.items import FloatArray
 
 LEXICAL_WEIGHT = 0.15
 """What the best lexical hit adds to a cosine. Of 0 to .5: less ranks the whole Icecat catalogue worse, more
 the judged products."""
+
+CROSS_BEST = 20
+"""How many of the best matches of a search the cross-encoder reads; each costs milliseconds."""
+
+CROSS_WEIGHT = 0.1
+"""What a pair's score of 0..1 adds to a match, beside the mean of those scored."""
 
 
 def relative(bm25: FloatArray) -> FloatArray:
@@ -31,3 +38,23 @@ def match(cosine: FloatArray, relative_bm25: FloatArray) -> FloatArray:
     """
     fused: FloatArray = cosine + np.float32(LEXICAL_WEIGHT) * relative_bm25
     return fused
+
+
+def best_matches(matches: FloatArray) -> NDArray[np.intp]:
+    """The positions of the best matches, best first: what the cross-encoder is asked about."""
+    return np.argsort(-matches, kind="stable")[:CROSS_BEST]
+
+
+def refined(matches: FloatArray, scored: NDArray[np.intp], scores: FloatArray) -> FloatArray:
+    """Sharpen matches by what the cross-encoder says: match + weight * (score - mean of the scored).
+
+    Beside the mean, so that those scored do not rise or fall as a whole against all others.
+
+    Args:
+        scored: positions in `matches`.
+        scores: of those positions, 0..1.
+    """
+    sharper = matches.copy()
+    if len(scored):
+        sharper[scored] += np.float32(CROSS_WEIGHT) * (scores - scores.mean())
+    return sharper

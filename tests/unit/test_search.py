@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from stream.core.search import LEXICAL_WEIGHT, match, relative
+from stream.core.search import (
+    CROSS_BEST,
+    CROSS_WEIGHT,
+    LEXICAL_WEIGHT,
+    best_matches,
+    match,
+    refined,
+    relative,
+)
 
 
 def test_bm25_is_measured_against_the_best_hit_of_the_query() -> None:
@@ -23,3 +31,25 @@ def test_the_best_lexical_hit_adds_the_weight_to_its_cosine() -> None:
 def test_vectors_outweigh_words_where_they_disagree_by_more_than_the_weight() -> None:
     fused = match(np.array([0.9, 0.6], np.float32), np.array([0.0, 1.0], np.float32))
     assert fused[0] > fused[1]
+
+
+def test_the_best_matches_come_best_first_and_are_few() -> None:
+    matches = np.linspace(0.0, 1.0, 3 * CROSS_BEST, dtype=np.float32)
+    assert best_matches(matches).tolist() == list(range(3 * CROSS_BEST - 1, 2 * CROSS_BEST - 1, -1))
+    assert best_matches(matches[:2]).tolist() == [1, 0]
+    assert best_matches(matches[:0]).tolist() == []
+
+
+def test_a_pair_score_counts_beside_the_mean_of_those_scored() -> None:
+    matches = np.array([0.5, 0.6, 0.7, 0.8], np.float32)
+    sharper = refined(matches, np.array([1, 3]), np.array([1.0, 0.0], np.float32))
+    half = CROSS_WEIGHT / 2
+    np.testing.assert_allclose(sharper, [0.5, 0.6 + half, 0.7, 0.8 - half], rtol=1e-6)
+    assert sharper.dtype == np.float32
+    assert matches.tolist() == np.array([0.5, 0.6, 0.7, 0.8], np.float32).tolist()  # left as it was
+
+
+def test_scores_that_are_all_alike_change_nothing() -> None:
+    matches = np.array([0.5, 0.6], np.float32)
+    assert refined(matches, np.array([0, 1]), np.full(2, 0.9, np.float32)).tolist() == matches.tolist()
+    assert refined(matches, np.zeros(0, np.intp), np.zeros(0, np.float32)).tolist() == matches.tolist()

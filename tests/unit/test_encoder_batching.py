@@ -17,7 +17,7 @@ ENCODER = Path(__file__).parents[2] / "model_repository" / "encoder"
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("encoder_batching", ENCODER / "1" / "batching.py")
+    spec = importlib.util.spec_from_file_location("encoder_batching", ENCODER / "batching.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

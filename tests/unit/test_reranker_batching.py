@@ -22,7 +22,7 @@ WIDTH = len(FEATURES)
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"reranker_{name}", RERANKER / "1" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"reranker_{name}", RERANKER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

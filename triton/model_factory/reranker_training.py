@@ -1,6 +1,6 @@
 """Listwise training in numpy: softmax cross-entropy over all candidates of a list, Adam.
 
-The networks are the ones that serve (`model_repository/reranker/1/network.py`): one hidden layer beside a
+The networks are the ones that serve (`model_repository/reranker/network.py`): one hidden layer beside a
 linear path, or the linear path alone, whose weights go to `stream.core.blend`.
 """
 

@@ -15,26 +15,53 @@ BATCH = 64
 """The `max_batch_size` of the encoder."""
 
 MODEL_REPOSITORY = Path(__file__).parents[2] / "model_repository"
-ENCODER = MODEL_REPOSITORY / "encoder" / "1"
-RERANKER = MODEL_REPOSITORY / "reranker" / "1"
+
+
+def highest_version(model: Path) -> Path:
+    """Return the folder of the highest version of a model; of version 1 where there is none yet."""
+    found = [path for path in model.glob("*") if path.name.isdigit() and path.is_dir()]
+    return max(found, key=lambda path: int(path.name), default=model / "1")
+
+
+ENCODER = highest_version(MODEL_REPOSITORY / "encoder")
+PUBLISHED_ENCODER = MODEL_REPOSITORY / "encoder" / "1"
+"""MiniLM as published, in 8 bits: what ours are measured against."""
+CROSS_ENCODER = highest_version(MODEL_REPOSITORY / "cross_encoder")
+RERANKER = highest_version(MODEL_REPOSITORY / "reranker")
+CROSS_ENCODER = highest_version(MODEL_REPOSITORY / "cross_encoder")
 
 
 class TextEncoder(Protocol):
-    """See model_repository/encoder/1/text_encoder.py."""
+    """See model_repository/encoder/text_encoder.py."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode one or more texts in one forward."""
 
 
 def load_encoder(folder: Path, threads: int = 1) -> TextEncoder:
-    """Load the encoder whose weights are in `folder` (`model.onnx`, `tokenizer.json`)."""
-    encoder: TextEncoder = _module(ENCODER, "text_encoder").TextEncoder(folder, threads)
+    """Load an encoder with the code that serves: `folder` has `model.onnx` and `tokenizer.json`."""
+    encoder: TextEncoder = _module(MODEL_REPOSITORY / "encoder", "text_encoder").TextEncoder(folder, threads)
     return encoder
 
 
+class PairScorer(Protocol):
+    """See model_repository/cross_encoder/pair_scorer.py."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Score pairs (left, right) of any number, 0..1 each, 64 in one forward."""
+
+
+def load_cross_encoder(folder: Path, threads: int = 1) -> PairScorer:
+    """Load the cross-encoder whose weights are in `folder` (`model.onnx`, `tokenizer.json`)."""
+    scorer: PairScorer = _module(MODEL_REPOSITORY / "cross_encoder", "pair_scorer").PairScorer(
+        folder, threads
+    )
+    return scorer
+
+
 def reranker_network() -> Any:
-    """Return the class `Network` of model_repository/reranker/1/network.py."""
-    return _module(RERANKER, "network").Network
+    """Return the class `Network` of model_repository/reranker/network.py."""
+    return _module(MODEL_REPOSITORY / "reranker", "network").Network
 
 
 def _module(folder: Path, name: str) -> Any:

@@ -175,6 +175,8 @@ class Distillation(Table):
     """Weight of the divergence between the teacher's and the model's similarities in the batch."""
     cosine: NotNegative = 0.0
     """Weight of 1 - cosine with the teacher's own vector, which must be as wide as the model's."""
+    temperature: Positive = 0.05
+    """Of the model's similarities."""
     teacher_temperature: Positive = 0.05
 
 

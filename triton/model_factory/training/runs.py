@@ -130,8 +130,13 @@ class Run:
     def finish(
         self, recipe: RunRecipe, model: Any, outcome: Outcome, figures: Mapping[str, Any], **said: Any
     ) -> dict[str, Any]:
-        """Write model/training.json and the curves; return what training.json says."""
-        summary = {
+        """Write model/training.json and the curves; return what training.json says.
+
+        Args:
+            model: as it was trained, whose parameters are counted.
+            said: further JSON values.
+        """
+        summary: dict[str, Any] = {
             "recipe": msgspec.to_builtins(recipe),
             **self.identity,
             "seed": recipe.seed,
@@ -141,18 +146,16 @@ class Run:
             "stopped": outcome.stopped,
             "wall_s": round(outcome.wall_s, 1),
             "device": _device_name(),
-            "parameters": {
-                "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
-                "all": sum(p.numel() for p in model.parameters()),
-            },
+            "parameters": count_parameters(model),
             "peak_memory_bytes": peak_memory_bytes(),
             "figures": {**outcome.figures, **figures},
             **said,
         }
         self.model.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.model / "training.json", (json.dumps(summary, indent=2) + "\n").encode())
+        written = json.dumps(summary, indent=2) + "\n"
+        write_atomically(self.model / "training.json", written.encode())
         draw_curves(self.folder)
-        return summary
+        return json.loads(written)  # type: ignore[no-any-return]
 
 
 def require_train_extra(*modules: str) -> None:
@@ -234,7 +237,7 @@ def fit(
 
     def validated(step: int) -> None:
         model.eval()
-        with torch.inference_mode(), autocast(recipe):
+        with torch.inference_mode():
             figures = {name: float(value) for name, value in validate().items()}
         model.train()
         log.validation(step, figures)
@@ -429,6 +432,12 @@ def draw_curves(folder: Path) -> None:
         axes.legend()
         figure.savefig(folder / f"{name}.png", dpi=120)
         pyplot.close(figure)
+
+
+def count_parameters(model: Any) -> dict[str, int]:
+    """Count the parameters that learn, and all of them."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return {"trained": sum(size for size, learns in sizes if learns), "all": sum(size for size, _ in sizes)}
 
 
 def peak_memory_bytes() -> dict[str, int]:

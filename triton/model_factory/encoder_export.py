@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from model_factory import manifest, served
+from model_factory.evaluation import inputs
 from model_factory.evaluation import search as search_evaluation
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -70,8 +71,8 @@ def export_encoder(
         with console.status("quantising"):
             quantise(full / "model.onnx", int8 / "model.onnx")
         with console.status("comparing with the weights"):
-            texts = [p.text for p in search_evaluation.read_products(products)[:PARITY_TEXTS]]
-            texts += sorted(search_evaluation.read_qrels(qrels))
+            texts = [p.text for p in inputs.read_products(products)[:PARITY_TEXTS]]
+            texts += sorted(inputs.read_qrels(qrels))
             parity = compare(model, full, int8, texts)
         console.print("cosine with the 32-bit model in torch:", parity)
         if parity["int8"]["min"] < WORST_COSINE:
@@ -101,8 +102,9 @@ def export_encoder(
         },
     )
     console.print(f"wrote {output}")
-    for name, figure in figures["ndcg_at_10"].items():
-        console.print(f"{name:24} {figure['judged']:.3f} / {figure['catalogue']:.3f}")
+    for name, system in figures["systems"].items():
+        judged, catalogue = (system[scope]["ndcg_at_10"]["value"] for scope in ("judged", "catalogue"))
+        console.print(f"{name:24} nDCG@10 {judged:.3f} / {catalogue:.3f}")
 
 
 def find_weights(folder: Path | None) -> Path:

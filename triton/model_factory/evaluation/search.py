@@ -2,245 +2,373 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import math
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from model_factory import served
+from model_factory.evaluation import inputs, report
+from model_factory.evaluation.baselines import PlainBm25, Scores, fuse_ranks
+from model_factory.evaluation.inputs import Product
+from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
+from model_factory.evaluation.vectors import MAX_CHARS, Encoder, model_sha256, refusing
 from stream.adapters.lexical_index import LexicalIndex
-from stream.core.search import LEXICAL_WEIGHT, match, relative
+from stream.core.search import best_matches, match, refined, relative
+from stream.recommender import LEXICAL, NEAREST
 
-CUT = 10
-HITS = 100
-"""Lexical and vector hits that a list is made from, as in `stream.recommender`."""
+METRICS = {
+    "ndcg_at_10": "gain 2^grade - 1, discount log2(rank + 1)",
+    "mrr": "1 / rank of the first product with a grade above 0",
+    "recall_at_100": "share of the products with a grade above 0 that are among the first 100",
+}
+SCOPES = {
+    "judged": "the judged products of a query are ranked",
+    "catalogue": "all products are ranked; one that was not judged counts as grade 0",
+}
+SYSTEMS = {
+    "bm25": "BM25",
+    "lexical_index": "the engine's lexical index",
+    "published": "published encoder",
+    "rrf": "RRF of BM25 and published encoder",
+    "encoder": "encoder",
+    "hybrid": "hybrid",
+    "hybrid_cross_encoder": "hybrid + cross-encoder",
+}
+REFERENCES = ("published", "bm25")
+CUT, DEEP = 10, 100
 
-RRF_K = 60
-"""Cormack, Clarke and Büttcher 2009, doi:10.1145/1571941.1572114."""
-
-SMOOTHING_NEIGHBOURS, SMOOTHING_SHARE = 15, 0.3
-
-Scores = NDArray[np.float32]
-Grades = Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Product:
-    """What search sees of a product; `text` is what the encoder reads."""
-
-    item_id: str
-    title: str
-    description: str
-    brand: str
-    category: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.title} {self.description}".strip()
+Places = NDArray[np.intp]
+Grades = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """nDCG@10 of one system, and its mean paired difference to `fused`, each with a 95 % interval."""
+class Judged(NamedTuple):
+    """The judged products of a query: their places in the catalogue, in its order, and their grades."""
 
-    judged: float
-    judged_interval: float
-    catalogue: float
-    catalogue_interval: float
-    judged_against_fused: float
-    judged_against_fused_interval: float
-    catalogue_against_fused: float
-    catalogue_against_fused_interval: float
+    places: Places
+    grades: Grades
+
+
+class Scored(NamedTuple):
+    """Scores of the judged products, aligned with them, and of all products; -inf: not found at all."""
+
+    judged: Scores
+    catalogue: Scores
 
 
 def evaluate_search(
-    products: Annotated[
-        Path, typer.Option(help="JSON lines (.gz too): id, title, description, brand.", exists=True)
-    ],
-    qrels: Annotated[Path, typer.Option(help="CSV: query, product_id, grade (0 to 3).", exists=True)],
+    products: Annotated[Path, typer.Option(help="JSON lines (.gz too): id, title, description, brand.")],
+    qrels: Annotated[Path, typer.Option(help="CSV: query, product_id, grade (0 to 3).")],
     encoder: Annotated[
-        Path, typer.Option(help="Folder of model.onnx and tokenizer.json.", exists=True)
-    ] = served.ENCODER,
+        Path | None,
+        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version served."),
+    ] = None,
+    cross_encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version, if any."),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one forward.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder to keep vectors in between runs.")] = None,
     json_: Annotated[
         str | None, typer.Option("--json", help="Write the figures to this file; - for standard output.")
     ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw nDCG@10 with intervals into this PNG (needs matplotlib).")
+    ] = None,
 ) -> None:
-    """Measure search by nDCG@10 on human judgements.
+    """Measure search on human judgements: nDCG@10, MRR and recall@100 of seven systems, with intervals.
 
     Example: model-factory evaluate search --products ../shared/data/icecat/products.jsonl.gz
-    --qrels ../shared/data/icecat/qrels.csv
+    --qrels ../shared/data/icecat/qrels.csv --json -
     """
-    figures = evaluate(products, qrels, encoder, threads)
-    if json_ == "-":
-        typer.echo(json.dumps(figures, indent=2))
-        return
-    if json_:
-        Path(json_).write_text(json.dumps(figures, indent=2) + "\n")
-    table = Table("system", "judged products", "whole catalogue", "against fused")
-    for name, figure in figures["ndcg_at_10"].items():
-        table.add_row(
-            name,
-            f"{figure['judged']:.3f} ± {figure['judged_interval']:.3f}",
-            f"{figure['catalogue']:.3f} ± {figure['catalogue_interval']:.3f}",
-            f"{figure['judged_against_fused']:+.3f} ± {figure['judged_against_fused_interval']:.3f} / "
-            f"{figure['catalogue_against_fused']:+.3f} ± {figure['catalogue_against_fused_interval']:.3f}",
-        )
-    Console().print(table, f"{figures['queries']} queries, {figures['products']} products")
-
-
-def evaluate(products_path: Path, qrels_path: Path, encoder_folder: Path, threads: int = 1) -> dict[str, Any]:
-    """Score each system on every query that has a relevant product; return the figures as JSON values."""
-    products = read_products(products_path)
-    judgements = {query: grades for query, grades in read_qrels(qrels_path).items() if any(grades.values())}
-    console = Console(stderr=True)
-    number = {product.item_id: place for place, product in enumerate(products)}
-    encoder = served.load_encoder(encoder_folder, threads)
-    started_s = time.process_time()
-    vectors = np.concatenate(
-        [
-            encoder.encode([product.text for product in products[start : start + served.BATCH]])
-            for start in track(range(0, len(products), served.BATCH), "encoding products", console=console)
-        ]
-    )
-    encoding_s = time.process_time() - started_s
-    smoothed = smooth(vectors)
-    index = LexicalIndex()
-    for product in products:
-        index.add(product.item_id, product.title, product.description, product.brand, product.category)
-    index.commit()
-
-    values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    search_ms = []
-    for query, grades in judgements.items():
-        bm25 = np.zeros(len(products), np.float32)
-        for item_id, score in index.search(query, len(products)):
-            bm25[number[item_id]] = score
-        started_s = time.perf_counter()
-        hits = [number[item_id] for item_id, _ in index.search(query, HITS)]
-        search_ms.append((time.perf_counter() - started_s) * 1000)
-        side = encoder.encode([query])[0]
-        cosine, smooth_cosine = vectors @ side, smoothed @ side
-        fused = match(cosine, relative(bm25))
-        union = np.zeros(len(products), np.bool_)
-        union[np.argsort(-cosine, kind="stable")[:HITS]] = True
-        union[hits] = True
-        systems = {
-            "bm25": bm25,
-            "encoder": cosine,
-            "reciprocal rank fusion": fuse_ranks(bm25, cosine),
-            "fused": fused,
-            f"fused, {HITS} + {HITS} hits": np.where(union, fused, fused - 10.0),
-            "fused, smoothed": match(smooth_cosine, relative(bm25)),
+    report.check(json_, plot)
+    figures = evaluate(products, qrels, encoder, threads, cross_encoder, seed=seed, cache=cache)
+    report.publish(figures, tables(figures), json_, markdown)
+    if plot is not None:
+        bars = {
+            scope: {SYSTEMS[name]: system[scope]["ndcg_at_10"] for name, system in figures["systems"].items()}
+            for scope in SCOPES
         }
-        for name, scores in systems.items():
-            values[name].append(ndcg(scores, products, number, grades))
-    fused_values = np.array(values["fused"])
+        report.draw(plot, bars, "nDCG@10")
+
+
+def evaluate(
+    products_path: Path,
+    qrels_path: Path,
+    encoder_folder: Path | None = None,
+    threads: int = 1,
+    cross_encoder_folder: Path | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Score every system on every query that has a relevant product; return the figures as JSON values.
+
+    Args:
+        encoder_folder, cross_encoder_folder: by default the highest version of the model repository.
+        cache: folder of vectors, see `Encoder`.
+
+    Raises:
+        typer.BadParameter: a file or folder is not what it has to be.
+    """
+    left_out: Counter[str] = Counter()
+    products = sorted(inputs.read_products(products_path, left_out), key=lambda product: product.item_id)
+    judgements = judged_in(products, inputs.read_qrels(qrels_path, left_out), left_out)
+    if not judgements:
+        raise typer.BadParameter(
+            f"{qrels_path} has no query with a grade above 0 for a product of {products_path}: "
+            "do the two belong together?"
+        )
+    published = Encoder(served.PUBLISHED_ENCODER, threads, cache)
+    ours = Encoder(encoder_folder or served.ENCODER, threads, cache)
+    pairs = None
+    if cross_encoder_folder or (served.CROSS_ENCODER / "model.onnx").is_file():
+        pairs = CrossEncoder(cross_encoder_folder or served.CROSS_ENCODER, threads)
+    scorer = Scorer(products, list(judgements), published, ours, pairs)
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for query, judged in track(judgements.items(), "searching", console=Console(stderr=True)):
+        for name, scored in scorer.score(query, judged.places).items():
+            for scope, metrics in measure(scored, judged).items():
+                for metric, value in metrics.items():
+                    values[name, scope, metric].append(value)
+    columns = {key: place for place, key in enumerate(values)}
+    bootstrap = Bootstrap(np.array(list(values.values())).T, seed=seed)
     return {
-        "metric": "nDCG@10, gain 2^grade - 1; judged products of a query, and the whole catalogue "
-        "with unjudged products counted as 0; ± is the 95 % interval of a mean over queries",
-        "queries": len(judgements),
-        "products": len(products),
-        "lexical_weight": LEXICAL_WEIGHT,
-        "ndcg_at_10": {
-            name: asdict(_figure(np.array(pairs), fused_values)) for name, pairs in values.items()
+        "data": {
+            "products": len(products),
+            "queries": len(judgements),
+            "judgements": sum(len(places) for places, _ in judgements.values()),
+            "left_out": dict(left_out),
         },
-        "lexical_search_ms_median": round(float(np.median(search_ms)), 3),
-        "cpu_ms_per_product_encoded": round(encoding_s / len(products) * 1000, 2),
+        "models": {
+            "published": {"folder": str(published.folder), "sha256": published.sha256},
+            "encoder": {"folder": str(ours.folder), "sha256": ours.sha256},
+            "cross_encoder": {"folder": str(pairs.folder), "sha256": pairs.sha256} if pairs else None,
+        },
+        "metrics": METRICS,
+        "scopes": SCOPES,
+        "interval": f"percentile bootstrap over queries, {LEVEL:.0%}, {RESAMPLES} resamples, seed {seed}; "
+        "differences are paired",
+        "systems": _figures(bootstrap, columns, scorer.systems),
+        **{f"against_{name}": _figures(bootstrap, columns, scorer.systems, name) for name in REFERENCES},
     }
 
 
-def ndcg(
-    scores: Scores, products: Sequence[Product], number: Mapping[str, int], grades: Grades
-) -> tuple[float, float]:
-    """nDCG@10 of one query: ranking its judged products, and ranking the whole catalogue."""
-    ideal = _gain(sorted(grades.values(), reverse=True))
-    judged = sorted(grades, key=lambda item_id: -scores[number[item_id]])
-    best = np.argsort(-scores, kind="stable")[:CUT]
-    whole = [grades.get(products[place].item_id, 0) for place in best if scores[place] > 0]
-    return _gain([grades[item_id] for item_id in judged]) / ideal, _gain(whole) / ideal
+def judged_in(
+    products: Sequence[Product], qrels: Mapping[str, Mapping[str, float]], left_out: Counter[str]
+) -> dict[str, Judged]:
+    """Return the judgements of each query with a relevant product: their places in `products`, and grades.
+
+    Args:
+        left_out: is told how many products were judged but are not for sale, and queries not scored.
+    """
+    number = {product.item_id: place for place, product in enumerate(products)}
+    judgements = {}
+    for query, grades in qrels.items():
+        known = {number[item_id]: grade for item_id, grade in grades.items() if item_id in number}
+        left_out["judged products that are not in the catalogue"] += len(grades) - len(known)
+        if any(known.values()):
+            places = sorted(known)
+            judgements[query] = Judged(np.array(places), np.array([known[place] for place in places]))
+        else:
+            left_out["queries without a relevant product"] += 1
+    return judgements
 
 
-def fuse_ranks(bm25: Scores, cosine: Scores) -> Scores:
-    """Reciprocal rank fusion; what has no lexical score has no lexical rank."""
-    lexical = np.where(bm25 > 0, 1.0 / (RRF_K + _ranks(bm25)), 0.0)
-    fused: Scores = (lexical + 1.0 / (RRF_K + _ranks(cosine))).astype(np.float32)
-    return fused
+class Scorer:
+    """Every system's scores of all products for a query.
 
+    Args:
+        products: in the order in which equal scores rank.
+    """
 
-def smooth(vectors: Scores) -> Scores:
-    """Mix each product's vector with the mean of its 15 nearest; a cosine with it is a mean of cosines."""
-    smoothed = np.empty_like(vectors)
-    for start in range(0, len(vectors), 1_000):
-        rows = slice(start, start + 1_000)
-        near = vectors[rows] @ vectors.T
-        near[np.arange(len(near)), np.arange(start, start + len(near))] = -2.0  # not itself
-        nearest = np.argpartition(-near, SMOOTHING_NEIGHBOURS, axis=1)[:, :SMOOTHING_NEIGHBOURS]
-        mean = vectors[nearest].mean(axis=1)
-        smoothed[rows] = (1 - SMOOTHING_SHARE) * vectors[rows] + SMOOTHING_SHARE * mean
-    return smoothed
-
-
-def read_products(path: Path) -> list[Product]:
-    """Read products from JSON lines, gzipped or not."""
-    with _open(path) as lines:
-        rows = [json.loads(line) for line in lines]
-    return [
-        Product(
-            str(row["id"]),
-            row["title"],
-            row.get("description") or "",
-            row.get("brand") or "",
-            " > ".join(row.get("category") or []),
+    def __init__(
+        self,
+        products: Sequence[Product],
+        queries: Sequence[str],
+        published: Encoder,
+        ours: Encoder,
+        pairs: CrossEncoder | None = None,
+    ) -> None:
+        self._texts = [product.text for product in products]
+        self._number = {product.item_id: place for place, product in enumerate(products)}
+        self._bm25 = PlainBm25(self._texts)
+        self._index = LexicalIndex()
+        for product in products:
+            self._index.add(
+                product.item_id, product.title, product.description, product.brand, product.category
+            )
+        self._index.commit()
+        self._published = _Cosines(published, self._texts, queries, "products with the published encoder")
+        self._ours = (
+            self._published
+            if ours.sha256 == published.sha256
+            else _Cosines(ours, self._texts, queries, "products with our encoder")
         )
-        for row in rows
+        self._pairs = pairs
+        self.systems = tuple(name for name in SYSTEMS if pairs or name != "hybrid_cross_encoder")
+
+    def score(self, query: str, judged: Places) -> dict[str, Scored]:
+        """Score one of the queries with every system.
+
+        Args:
+            judged: places of the products that the cross-encoder ranks beside those it finds by itself.
+        """
+        bm25 = self._bm25.scores(query)
+        published, cosine = self._published.of(query), self._ours.of(query)
+        lexical = self._lexical(query, len(self._texts))
+        fused = match(cosine, relative(lexical))
+        found = self._found(query, cosine)
+        systems = {
+            "bm25": _both(bm25, judged, bm25 > 0),
+            "lexical_index": _both(lexical, judged, lexical > 0),
+            "published": _both(published, judged),
+            "rrf": _both(rrf := fuse_ranks(bm25, published), judged, rrf > 0),
+            "encoder": _both(cosine, judged),
+            "hybrid": Scored(fused[judged], found),
+        }
+        if self._pairs:
+            systems["hybrid_cross_encoder"] = Scored(
+                self._refined(query, fused[judged], judged),
+                self._refined(query, found, np.arange(len(found))),
+            )
+        return systems
+
+    def _found(self, query: str, cosine: Scores) -> Scores:
+        """Match what the engine finds: its best by words and its best by vector, and nothing else."""
+        hits = self._lexical(query, LEXICAL)
+        candidates = hits > 0
+        candidates[np.argsort(-cosine, kind="stable")[:NEAREST]] = True
+        return np.where(candidates, match(cosine, relative(hits)), -np.inf)
+
+    def _refined(self, query: str, matches: Scores, places: Places) -> Scores:
+        best = best_matches(matches)
+        best = best[np.isfinite(matches[best])]
+        assert self._pairs is not None
+        return refined(matches, best, self._pairs.score(query, [self._texts[places[at]] for at in best]))
+
+    def _lexical(self, query: str, limit: int) -> Scores:
+        scores = np.zeros(len(self._texts), np.float32)
+        for item_id, score in self._index.search(query, limit):
+            scores[self._number[item_id]] = score
+        return scores
+
+
+class CrossEncoder:
+    """The cross-encoder in a folder of `model.onnx` and `tokenizer.json`.
+
+    Raises:
+        typer.BadParameter: the folder holds no cross-encoder that can be served.
+    """
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self.folder = folder
+        self.sha256 = model_sha256(folder, "cross-encoder")
+        with refusing(folder, "cross-encoder"):
+            self._scorer = served.load_cross_encoder(folder, threads)
+            self._scorer.score([("a query", "a text")])
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        """Score the texts for a query, shape [texts], 0..1 each."""
+        return self._scorer.score([(query, text[:MAX_CHARS]) for text in texts])
+
+
+def measure(scored: Scored, judged: Judged) -> dict[str, dict[str, float]]:
+    """Rank by falling score, equal scores by place; return each metric by scope."""
+    places, grades = judged
+    order = np.argsort(-scored.judged, kind="stable")
+    best = np.argsort(-scored.catalogue, kind="stable")[:DEEP]
+    best = best[np.isfinite(scored.catalogue[best])]
+    all_grades = dict(zip(places.tolist(), grades.tolist(), strict=True))
+    return {
+        "judged": _metrics(grades[order], grades),
+        "catalogue": _metrics(np.array([all_grades.get(place, 0.0) for place in best.tolist()]), grades),
+    }
+
+
+def ndcg(ranked: Grades, grades: Grades) -> float:
+    """nDCG@10 of grades in the order in which a system ranks them, against the best order of all grades.
+
+    Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418, with the gain 2^grade - 1.
+    """
+    return _gain(ranked) / _gain(np.sort(grades)[::-1])
+
+
+def tables(figures: Mapping[str, Any]) -> list[report.Table]:
+    """Lay out the figures for people: a table a scope."""
+    systems = figures["systems"]
+    return [
+        report.Table(
+            f"{scope}: {said} ({figures['data']['queries']} queries, {figures['data']['products']} products)",
+            ("system", *METRICS, *(f"ndcg_at_10 against {name}" for name in REFERENCES)),
+            [
+                (
+                    SYSTEMS[name],
+                    *(report.written(systems[name][scope][metric]) for metric in METRICS),
+                    *(
+                        report.written(figures[f"against_{other}"][name][scope]["ndcg_at_10"], sign=True)
+                        if name != other
+                        else ""
+                        for other in REFERENCES
+                    ),
+                )
+                for name in systems
+            ],
+        )
+        for scope, said in SCOPES.items()
     ]
 
 
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Read grades by query and product id."""
-    grades: dict[str, dict[str, int]] = defaultdict(dict)
-    with _open(path) as lines:
-        for row in csv.DictReader(lines):
-            grades[row["query"]][row["product_id"]] = int(row["grade"])
-    return grades
+class _Cosines:
+    """Cosines of texts with queries; the vectors have length 1."""
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], queries: Sequence[str], what: str) -> None:
+        self._vectors = encoder.encode(texts, what)
+        self._queries = dict(zip(queries, encoder.encode_alone(queries), strict=True))
+
+    def of(self, query: str) -> Scores:
+        return self._vectors @ self._queries[query]
 
 
-def _open(path: Path) -> IO[str]:
-    opener: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8")
+def _both(scores: Scores, judged: Places, found: NDArray[np.bool_] | bool = True) -> Scored:
+    return Scored(scores[judged], np.where(found, scores, -np.inf))
 
 
-def _gain(grades: Sequence[int]) -> float:
-    return sum((2**grade - 1) / math.log2(rank + 2) for rank, grade in enumerate(grades[:CUT]))
+def _metrics(ranked: Grades, grades: Grades) -> dict[str, float]:
+    hits = np.flatnonzero(ranked > 0)
+    return {
+        "ndcg_at_10": ndcg(ranked, grades),
+        "mrr": 1.0 / (hits[0] + 1) if len(hits) else 0.0,
+        "recall_at_100": float((hits < DEEP).sum() / (grades > 0).sum()),
+    }
 
 
-def _ranks(scores: Scores) -> NDArray[np.int64]:
-    ranks = np.empty(len(scores), np.int64)
-    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
-    return ranks
+def _gain(grades: Grades) -> float:
+    best = grades[:CUT]
+    return float(((2.0**best - 1) / np.log2(np.arange(len(best)) + 2)).sum())
 
 
-def _figure(pairs: NDArray[np.float64], fused: NDArray[np.float64]) -> Figure:
-    means, differences = pairs.mean(axis=0), (pairs - fused).mean(axis=0)
-    intervals, paired = (
-        1.96 * values.std(axis=0, ddof=1) / math.sqrt(len(values)) for values in (pairs, pairs - fused)
-    )
-    columns = zip(means, intervals, differences, paired, strict=True)
-    (j, ji, jd, jdi), (c, ci, cd, cdi) = (
-        tuple(round(float(value), 4) for value in column) for column in columns
-    )
-    return Figure(j, ji, c, ci, jd, jdi, cd, cdi)
+def _figures(
+    bootstrap: Bootstrap,
+    columns: Mapping[tuple[str, str, str], int],
+    systems: Sequence[str],
+    reference: str | None = None,
+) -> dict[str, Any]:
+    """Return figures by system, scope and metric; with a reference, differences from it."""
+    figures: dict[str, Any] = {}
+    for (name, scope, metric), column in columns.items():
+        if name != reference:
+            interval = (
+                bootstrap.difference(column, columns[reference, scope, metric])
+                if reference
+                else bootstrap.mean(column)
+            )
+            figures.setdefault(name, {}).setdefault(scope, {})[metric] = interval.rounded()
+    return figures

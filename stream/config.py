@@ -92,10 +92,16 @@ class Triton(msgspec.Struct, frozen=True):
     """Name of the model that turns text into vectors."""
     reranker: Text = "reranker"
     """Name of the model that orders candidates."""
+    cross_encoder: Text = "cross_encoder"
+    """Name of the model that reads a search and an item together."""
+    cross_encoder_best: Annotated[int, Meta(ge=0, le=100)] = 20
+    """How many of a search's best matches it reads for a list; 0 leaves it out."""
     rerank_deadline_ms: Positive = 100
     """A list is published without the reranker when it takes longer than this."""
     encode_deadline_ms: Positive = 100
     """A list is published without a new query's vector when encoding takes longer than this."""
+    cross_encode_deadline_ms: Positive = 150
+    """A list of a search is published without the cross-encoder when it takes longer than this."""
     breaker_failures: Positive = 5
     """After this many failures in a row a model is not asked for a while."""
     breaker_wait_ms: Positive = 200

@@ -17,6 +17,7 @@ from stream.core.events import RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
+from stream.errors import ModelUnavailable
 from stream.ports import DeadLetter, ItemVector, VersionedSignals
 
 
@@ -131,6 +132,31 @@ class FirstFeatureReranker(_Failing):
         self.calls += 1
         await asyncio.sleep(0)
         return np.nan_to_num(features[:, 0].astype(np.float32)), self.version
+
+
+class SharedWordsCrossEncoder(_Failing):
+    """`CrossEncoder` that gives the share of the left words that the right text has.
+
+    Set `hangs` and no call is answered within its time.
+    """
+
+    def __init__(self, version: str = "1") -> None:
+        self.version = version
+        self.hangs = False
+        self.calls: list[list[tuple[str, str]]] = []
+
+    async def score(self, pairs: Sequence[tuple[str, str]], timeout_s: float) -> tuple[FloatArray, str]:
+        """Score pairs."""
+        self._answer()
+        self.calls.append(list(pairs))
+        await asyncio.sleep(timeout_s if self.hangs else 0)
+        if self.hangs:
+            raise ModelUnavailable("cross_encoder", "deadline", f"no answer in {timeout_s * 1000:.0f} ms")
+        shares = []
+        for left, right in pairs:
+            asked = set(left.lower().split())
+            shares.append(len(asked & set(right.lower().split())) / max(1, len(asked)))
+        return np.array(shares, np.float32), self.version
 
 
 class MemoryPublisher(_Failing):

@@ -130,6 +130,20 @@ class Reranker(Protocol):
         """
 
 
+class CrossEncoder(Protocol):
+    """Pairs of texts to how well the right one answers the left one."""
+
+    async def score(self, pairs: Sequence[tuple[str, str]], timeout_s: float) -> tuple[FloatArray, str]:
+        """Score pairs of a query, or an item's title, and an item's text.
+
+        Returns:
+            Scores of shape [len(pairs)], 0 (nothing to do with it) to 1, and the version of the model.
+
+        Raises:
+            ModelUnavailable: no answer within `timeout_s`, or an error.
+        """
+
+
 class Publisher(Protocol):
     """What is written to topics. A method returns when the broker has acknowledged all it was given."""
 

@@ -12,10 +12,11 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.catalog import CatalogView
 from stream.core import candidates, ranking, state
@@ -29,13 +30,14 @@ from stream.core.events import (
     decode_click,
     decode_search,
 )
-from stream.core.explain import explain
+from stream.core.explain import UNLIKE, claims, explain
 from stream.core.items import FloatArray
 from stream.core.policy import HOUR_MS, Policy
 from stream.core.signals import Increment, RowView, increments
 from stream.core.state import Search, UserState
 from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
 from stream.learnt import LearntItems
+from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
 from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
 from stream.telemetry import Telemetry
 
@@ -49,7 +51,10 @@ LEXICAL = 100
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long a model may take before lists go on without it, in seconds."""
+    """How long a model may take before lists go on without it, in seconds.
+
+    The cross-encoder's is that of `PairScores`.
+    """
 
     encode_s: float = 0.05
     rerank_s: float = 0.05
@@ -65,10 +70,23 @@ class _Shopper:
     at_ms: int
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A list in the making: `read` are positions in `found` whose pairs with the search are scored."""
+
+    shopper: _Shopper
+    context: Context
+    found: Candidates
+    scores: asyncio.Future[tuple[FloatArray, str] | None]
+    read: NDArray[np.intp]
+    pairs: list[Pair]
+
+
 class Recommender:
     """Fold events and make lists.
 
     Args:
+        read_best: how many of a search's best matches the cross-encoder reads.
         searches_topic: messages of this topic are searches, all others are clicks.
         now_ms: the wall clock in epoch milliseconds.
     """
@@ -79,6 +97,9 @@ class Recommender:
         states: StateStore,
         encoder: Encoder,
         reranker: Reranker,
+        pair_scores: PairScores,
+        background: BackgroundPairs,
+        read_best: int,
         publisher: Publisher,
         catalog: CatalogView,
         learnt: LearntItems,
@@ -90,6 +111,9 @@ class Recommender:
     ) -> None:
         self._states = states
         self._reranker = reranker
+        self._pair_scores = pair_scores
+        self._background = background
+        self._read_best = read_best
         self._publisher = publisher
         self._catalog = catalog
         self._learnt = learnt
@@ -106,6 +130,10 @@ class Recommender:
         Raises:
             Unavailable: nothing may be acknowledged; give the same batch again.
         """
+        with self._background.held():
+            await self._handle(messages)
+
+    async def _handle(self, messages: Sequence[RawMessage]) -> None:
         with self._telemetry.timed("decode"):
             events, letters = self._decode(messages)
         waiting = events
@@ -204,13 +232,14 @@ class Recommender:
                 context = self._context(shopper, search, vectors, rows)
                 found = candidates.gather(context, self._policy)
                 scores = asyncio.ensure_future(self._rerank(context, found))
-                drafts.append((shopper, context, found, scores))
+                drafts.append(self._draft(shopper, context, found, scores))
                 await asyncio.sleep(0)  # lets the request leave before the next shopper's arithmetic
+        reading = asyncio.ensure_future(self._pair_scores.get([draft.pairs for draft in drafts]))
         with self._telemetry.timed("rerank"):
-            await asyncio.wait([scores for *_, scores in drafts])
+            await asyncio.wait([draft.scores for draft in drafts])
         return [
-            self._list(shopper, context, found, scores.result(), generation)
-            for shopper, context, found, scores in drafts
+            self._list(draft, pair_scores, generation)
+            for draft, pair_scores in zip(drafts, await reading, strict=True)
         ]
 
     def _context(
@@ -253,6 +282,29 @@ class Recommender:
             near_query=Hits(*next(near)) if query_vector is not None else NO_HITS,
         )
 
+    def _draft(
+        self,
+        shopper: _Shopper,
+        context: Context,
+        found: Candidates,
+        scores: asyncio.Future[tuple[FloatArray, str] | None],
+    ) -> _Draft:
+        """Say which pairs a list wants scored, and what is known of its items in pairs already."""
+        items = context.items
+        pairs: list[Pair] = []
+        read = ranking.to_read(context, found, self._read_best)
+        if context.query is not None:
+            query = context.query.query
+            pairs = [pair(query, items.at(slot).text) for slot in found.slots[read].tolist()]
+        in_view = items.get(found.row_items[0]) if found.session_rows and self._read_best else None
+        if in_view is not None:
+            near = found.slots[claims(found)]
+            likely = [pair(in_view.title, items.at(slot).text) for slot in near.tolist()]
+            known = self._pair_scores.known(likely)
+            self._background.add(one for one, score in zip(likely, known, strict=True) if np.isnan(score))
+            context = replace(context, unlike=near[known < UNLIKE])
+        return _Draft(shopper, context, found, scores, read, pairs)
+
     async def _rerank(self, context: Context, found: Candidates) -> tuple[FloatArray, str] | None:
         """Scores and the version of the model; None where it gave nothing in time."""
         if not len(found):
@@ -264,19 +316,20 @@ class Recommender:
             return None
 
     def _list(
-        self,
-        shopper: _Shopper,
-        context: Context,
-        found: Candidates,
-        reranked: tuple[FloatArray, str] | None,
-        generation: int,
+        self, draft: _Draft, pair_scores: tuple[FloatArray, str] | None, generation: int
     ) -> RecommendationList:
+        shopper, context, found, reranked = draft.shopper, draft.context, draft.found, draft.scores.result()
         degraded = []
         versions = {}
         if context.query is not None and context.query_vector is None:
             degraded.append("encoder")
         if self._catalog.encoder_version:
             versions["encoder"] = self._catalog.encoder_version
+        if pair_scores is None:
+            degraded.append("cross_encoder")
+        elif draft.pairs:
+            context = replace(context, read=Hits(found.slots[draft.read], pair_scores[0]))
+            versions["cross_encoder"] = pair_scores[1]
         if reranked is None:
             degraded.append("reranker")
             scores = ranking.blended(context, found)

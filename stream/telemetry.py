@@ -1,8 +1,8 @@
 """What the worker tells of itself: Prometheus metrics, and `/live`, `/ready` and `/metrics` over HTTP.
 
-Stages of a batch, as labels of `streamrec_stage_seconds`: decode, load, encode, retrieve, rerank, save,
-publish. Freshness runs from the broker's append time of the triggering event to the broker's
-acknowledgement of the list.
+Stages of a batch, as labels of `streamrec_stage_seconds`: decode, load, encode, retrieve, rerank,
+cross_encode (beside rerank, where pairs of a search were not known yet), save, publish. Freshness runs
+from the broker's append time of the triggering event to the broker's acknowledgement of the list.
 """
 
 from __future__ import annotations
@@ -37,6 +37,22 @@ class Telemetry:
             "streamrec_model_failures",
             "Calls of a model that gave nothing",
             ["model", "reason"],
+            registry=self.registry,
+        )
+        self.pair_lookups = Counter(
+            "streamrec_pair_lookups",
+            "Pairs of a search and an item that lists wanted, known already (hit) or not (miss)",
+            ["result"],
+            registry=self.registry,
+        )
+        self.pairs_waiting = Gauge(
+            "streamrec_pairs_waiting",
+            "Pairs of items to be scored when there is nothing else to do",
+            registry=self.registry,
+        )
+        self.pairs_dropped = Counter(
+            "streamrec_pairs_dropped",
+            "Pairs of items that were not scored since too many waited",
             registry=self.registry,
         )
         self.conflicts = Counter(

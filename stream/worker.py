@@ -25,6 +25,7 @@ from stream.adapters.kafka_topics import describe_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
+from stream.adapters.triton_cross_encoder import TritonCrossEncoder
 from stream.adapters.usearch_index import UsearchIndex
 from stream.agents import BatchAgent, build_app
 from stream.catalog import CatalogView, CatalogWriter
@@ -32,6 +33,7 @@ from stream.config import Config
 from stream.errors import InvalidMessage, Unavailable
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
+from stream.pair_scores import BackgroundPairs, PairScores
 from stream.ports import ItemVector
 from stream.recommender import Deadlines, Recommender
 from stream.telemetry import StatusServer, Telemetry
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 1.0
 HEAL_S = 1.0
+BACKGROUND_S = 0.5
 RETRY_S = 1.0
 DRAIN_S = 8.0
 
@@ -120,8 +123,10 @@ class Worker:
         parts.push_async_callback(triton.close)
         encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
         reranker = triton_models.TritonReranker(triton, config.triton.reranker, _breaker(config))
-        # A circuit of its own: what is too slow for a shopper's query is not for the catalogue.
+        cross_encoder = TritonCrossEncoder(triton, config.triton.cross_encoder, _breaker(config))
+        # Circuits of their own: what is too slow for a shopper's search is not for the background.
         patient_encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
+        patient_cross_encoder = TritonCrossEncoder(triton, config.triton.cross_encoder, _breaker(config))
 
         view = CatalogView(UsearchIndex(), LexicalIndex(), telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
@@ -140,10 +145,15 @@ class Worker:
         await follower.caught_up.wait()
         await self._until_there("Redis", learnt.refresh)
 
+        pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)
+        background = BackgroundPairs(pair_scores, patient_cross_encoder, telemetry)
         recommender = Recommender(
             states=RedisStateStore(redis, config.redis.key_prefix, config.redis.user_ttl_days),
             encoder=encoder,
             reranker=reranker,
+            pair_scores=pair_scores,
+            background=background,
+            read_best=config.triton.cross_encoder_best,
             publisher=publisher,
             catalog=view,
             learnt=learnt,
@@ -178,6 +188,7 @@ class Worker:
         for app in self._apps:
             await app.start()
         _run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
+        _run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
         _run_until_closed(parts, _every(HEAL_S, "items without vectors", writer.heal))
         gc.freeze()
         self._starting = ""

@@ -14,6 +14,7 @@ from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.events import RecommendationList
 from stream.core.policy import Policy
+from stream.core.search import CROSS_BEST
 from stream.core.signals import ItemSignals
 from stream.core.state import UserState, apply, empty
 from stream.fakes import (
@@ -23,10 +24,12 @@ from stream.fakes import (
     MemoryPublisher,
     MemorySignalStore,
     MemoryStateStore,
+    SharedWordsCrossEncoder,
     WordIndex,
 )
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
+from stream.pair_scores import BackgroundPairs, PairScores
 from stream.ports import ItemVector, RawMessage
 from stream.recommender import Deadlines, Recommender
 from stream.telemetry import Telemetry
@@ -100,6 +103,7 @@ class Shop:
         self.signals = MemorySignalStore()
         self.encoder = HashEncoder()
         self.reranker = FirstFeatureReranker()
+        self.cross_encoder = SharedWordsCrossEncoder()
         self.publisher = MemoryPublisher()
         self.telemetry = Telemetry()
         self.catalog = CatalogView(ExactIndex(), WordIndex(), self.telemetry)
@@ -111,10 +115,15 @@ class Shop:
         """Start a worker that remembers nothing; what it asks of its ports goes over the wire."""
         around: Callable[[Any], Any] = wire.around if wire else lambda port: port
         self.learnt = LearntItems(around(self.signals), self.catalog.items, lambda: self.now_ms / 1000)
+        self.pair_scores = PairScores(around(self.cross_encoder), 0.05, self.telemetry)
+        self.background = BackgroundPairs(self.pair_scores, self.cross_encoder, self.telemetry)
         self.worker = Recommender(
             states=around(self.states),
             encoder=around(self.encoder),
             reranker=around(self.reranker),
+            pair_scores=self.pair_scores,
+            background=self.background,
+            read_best=CROSS_BEST,
             publisher=around(self.publisher),
             catalog=self.catalog,
             learnt=self.learnt,

@@ -22,7 +22,7 @@ LEFT_TOKENS = 24
 MAX_CHARS = 2_000
 """What is looked at of a text: far more than fills `MAX_TOKENS`, and little enough to be read quickly."""
 
-BUCKETS = (16, 32, 48, 64, 80, MAX_TOKENS)
+BUCKETS = (32, 64, MAX_TOKENS)
 """Lengths of a row in tokens. One forward has rows of one length; each is warmed up, see config.pbtxt."""
 
 Scores = NDArray[np.float32]

@@ -112,6 +112,10 @@ class Context:
     query_vector: FloatArray | None = None
     lexical: Hits = NO_HITS
     near_query: Hits = NO_HITS
+    read: Hits = NO_HITS
+    """Those of the search's best matches that the cross-encoder read, with its scores."""
+    unlike: IntArray = field(default_factory=lambda: NO_HITS.slots)
+    """Items that the cross-encoder finds unlike the session's newest one, whatever their vectors say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

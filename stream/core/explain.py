@@ -11,6 +11,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.core import blend
 from stream.core.candidates import BACKWARD, OFFERS, RECENCY, Candidates, Context
@@ -32,6 +33,12 @@ CLOSE_TO_ITEM = 0.4
 
 95 % of random pairs lie below .38 in the gift shop of Online Retail II and below .45 in the Icecat catalogue.
 """
+
+UNLIKE = 0.1
+"""The cross-encoder's score of an item's title and another's text below which they are not called similar."""
+
+PAIRS_OF_ITEM = 10
+"""Neighbours of the item in view that the cross-encoder reads when there is nothing else to do."""
 
 SOURCES = {
     "search": (),
@@ -99,6 +106,18 @@ def explain(context: Context, candidates: Candidates, position: int) -> tuple[st
     return source, _reason(context, candidates, causes, position, source)
 
 
+def claims(candidates: Candidates) -> NDArray[np.intp]:
+    """The positions of what might be called similar to the session's newest item, nearest first.
+
+    The cross-encoder may know better, see `Context.unlike`.
+    """
+    if not candidates.session_rows:
+        return np.zeros(0, np.intp)
+    cosines = candidates.cosine_rows[0]
+    near = np.flatnonzero(candidates.by("similar") & ~candidates.seen & (cosines >= CLOSE_TO_ITEM))
+    return near[np.argsort(-cosines[near], kind="stable")[:PAIRS_OF_ITEM]]
+
+
 def _causes(context: Context, candidates: Candidates) -> _Causes:
     rows = candidates.session_rows
     known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
@@ -114,7 +133,7 @@ def _causes(context: Context, candidates: Candidates) -> _Causes:
         source=merits.argmax(axis=0).tolist(),
         covisited=(pulls[:rows] * recency[:, None]).argmax(axis=0).tolist() if rows else [],
         profile=(pulls[rows:].argmax(axis=0) + rows).tolist() if len(pulls) > rows else [],
-        similar=candidates.cosine_rows.argmax(axis=0).tolist() if rows else [],
+        similar=_likeness(context, candidates).argmax(axis=0).tolist() if rows else [],
     )
 
 
@@ -137,7 +156,7 @@ def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> lis
         "covisited": (pulls[:rows] > 0).any(axis=0) & unseen,
         "profile": (pulls[rows:] > 0).any(axis=0) & unseen,
         "history": (candidates.touched_ms > 0) & unseen,
-        "similar": (candidates.cosine_rows >= CLOSE_TO_ITEM).any(axis=0) & unseen,
+        "similar": (_likeness(context, candidates) >= CLOSE_TO_ITEM).any(axis=0) & unseen,
         "taste": (candidates.cosine_taste >= CLOSE_TO_ITEM) & unseen,
         "trending": candidates.by("trending") | candidates.by("trending_in_category"),
         "new": candidates.by("new"),
@@ -145,6 +164,15 @@ def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> lis
         "range": np.ones(len(candidates), np.bool_),
     }
     return [grounds[source] for source in _names]
+
+
+def _likeness(context: Context, candidates: Candidates) -> FloatArray:
+    """Cosines with the session's items, 0 where the cross-encoder found the newest one unlike."""
+    if not len(context.unlike) or not candidates.session_rows:
+        return candidates.cosine_rows
+    likeness = candidates.cosine_rows.copy()
+    likeness[0, np.isin(candidates.slots, context.unlike)] = 0.0
+    return likeness
 
 
 def _reason(context: Context, candidates: Candidates, causes: _Causes, position: int, source: str) -> str:

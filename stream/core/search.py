@@ -40,9 +40,9 @@ def match(cosine: FloatArray, relative_bm25: FloatArray) -> FloatArray:
     return fused
 
 
-def best_matches(matches: FloatArray) -> NDArray[np.intp]:
+def best_matches(matches: FloatArray, limit: int = CROSS_BEST) -> NDArray[np.intp]:
     """The positions of the best matches, best first: what the cross-encoder is asked about."""
-    return np.argsort(-matches, kind="stable")[:CROSS_BEST]
+    return np.argsort(-matches, kind="stable")[:limit]
 
 
 def refined(matches: FloatArray, scored: NDArray[np.intp], scores: FloatArray) -> FloatArray:

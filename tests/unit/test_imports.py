@@ -11,7 +11,10 @@ import pytest
 
 STREAM = Path(__file__).parents[2] / "stream"
 CORE = sorted(STREAM.glob("core/*.py"))
-USE_CASES = [STREAM / f"{name}.py" for name in ("recommender", "catalog", "item_signals", "learnt", "ports")]
+USE_CASES = [
+    STREAM / f"{name}.py"
+    for name in ("recommender", "catalog", "item_signals", "learnt", "pair_scores", "ports")
+]
 IMPURE = {
     "asyncio",
     "http",

@@ -1,0 +1,199 @@
+"""Scores of pairs from the cross-encoder: remembered, waited for only so long, or made in quiet moments.
+
+A pair costs milliseconds of a core, so none is scored twice: what was asked is asked once, is remembered,
+and an answer that came too late for its list is there for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from stream.core.items import FloatArray
+from stream.errors import ModelUnavailable
+from stream.ports import CrossEncoder
+from stream.telemetry import Telemetry
+
+Pair = tuple[str, str]
+"""A query, or an item's title, and an item's text."""
+
+PAIRS_KEPT = 50_000
+PAIRS_A_REQUEST = 10
+"""A list's twenty go in two requests, so that two instances of the model work on them at once."""
+PAIRS_IN_FLIGHT = 256
+"""Where so many are asked for already, more would only come too late."""
+LATE_S = 1.0
+"""How long an answer is waited for after its list went without it."""
+QUEUE = 2_000
+BACKGROUND_PAIRS = 4
+"""Pairs of items in one request: few, so that a search which comes meanwhile waits little."""
+BACKGROUND_TIMEOUT_S = 5.0
+QUIET_S = 0.02
+"""How long no event must have been worked on before pairs of items are scored."""
+
+
+class PairScores:
+    """The last 50,000 scores, all of one version of the model.
+
+    Args:
+        timeout_s: how long a batch of lists waits for scores.
+    """
+
+    def __init__(self, cross_encoder: CrossEncoder, timeout_s: float, telemetry: Telemetry) -> None:
+        self._cross_encoder = cross_encoder
+        self._timeout_s = timeout_s
+        self._telemetry = telemetry
+        self._scores: OrderedDict[bytes, float] = OrderedDict()
+        self._version = ""
+        self._asked: dict[bytes, asyncio.Task[None]] = {}
+
+    async def get(self, lists: Sequence[Sequence[Pair]]) -> list[tuple[FloatArray, str] | None]:
+        """Give each list the scores of its pairs and the version of the model.
+
+        Returns:
+            Scores of shape [pairs]; None for a list of which a pair was not scored in time.
+        """
+        keys = [[_key(pair) for pair in pairs] for pairs in lists]
+        missing = {
+            key: pair
+            for pairs, of_pairs in zip(lists, keys, strict=True)
+            for key, pair in zip(of_pairs, pairs, strict=True)
+            if key not in self._scores
+        }
+        self._telemetry.pair_lookups.labels("miss").inc(len(missing))
+        self._telemetry.pair_lookups.labels("hit").inc(len({*itertools.chain(*keys)}) - len(missing))
+        if missing:
+            with self._telemetry.timed("cross_encode"):
+                await self._ask(missing)
+        return [self._of(of_pairs) for of_pairs in keys]
+
+    def known(self, pairs: Iterable[Pair]) -> FloatArray:
+        """Give the scores of pairs as far as they are known, NaN for the others."""
+        return np.array([self._scores.get(_key(pair), np.nan) for pair in pairs], np.float32)
+
+    def remember(self, pairs: Iterable[Pair], scores: FloatArray, version: str) -> None:
+        """Take in scores; those of another version are forgotten."""
+        if version != self._version:
+            self._scores.clear()
+            self._version = version
+        for pair, score in zip(pairs, scores.tolist(), strict=True):
+            self._scores[_key(pair)] = score
+        while len(self._scores) > PAIRS_KEPT:
+            self._scores.popitem(last=False)
+
+    async def _ask(self, missing: dict[bytes, Pair]) -> None:
+        """Have pairs scored that nobody asked for yet, and wait for all of them, but not for long."""
+        room = PAIRS_IN_FLIGHT - len(self._asked)
+        new = [key for key in missing if key not in self._asked][: max(0, room)]
+        for start in range(0, len(new), PAIRS_A_REQUEST):
+            part = {key: missing[key] for key in new[start : start + PAIRS_A_REQUEST]}
+            self._asked.update(dict.fromkeys(part, asyncio.ensure_future(self._request(part))))
+        asked = {self._asked[key] for key in missing if key in self._asked}
+        if asked:
+            done, _ = await asyncio.wait(asked, timeout=self._timeout_s)
+            for request in done:
+                request.result()
+
+    async def _request(self, part: dict[bytes, Pair]) -> None:
+        try:
+            scores, version = await self._cross_encoder.score(list(part.values()), LATE_S)
+        except ModelUnavailable as error:
+            self._telemetry.model_failures.labels(error.model, error.reason).inc()
+        else:
+            self.remember(part.values(), scores, version)
+        finally:
+            for key in part:
+                del self._asked[key]
+
+    def _of(self, keys: Sequence[bytes]) -> tuple[FloatArray, str] | None:
+        if any(key not in self._scores for key in keys):
+            return None
+        for key in keys:
+            self._scores.move_to_end(key)
+        return np.array([self._scores[key] for key in keys], np.float32), self._version
+
+
+class BackgroundPairs:
+    """Pairs of items, scored one small request at a time while no event is worked on.
+
+    Args:
+        cross_encoder: with a circuit of its own, since it has much more time than a list has.
+    """
+
+    def __init__(self, scores: PairScores, cross_encoder: CrossEncoder, telemetry: Telemetry) -> None:
+        self._scores = scores
+        self._cross_encoder = cross_encoder
+        self._telemetry = telemetry
+        self._queue: OrderedDict[Pair, None] = OrderedDict()
+        self._batches = 0
+        self._idle, self._busy = asyncio.Event(), asyncio.Event()
+        self._idle.set()
+
+    def add(self, pairs: Iterable[Pair]) -> None:
+        """Have pairs scored some time; where too many wait, the oldest are dropped."""
+        for pair in pairs:
+            self._queue[pair] = None
+            self._queue.move_to_end(pair)
+        while len(self._queue) > QUEUE:
+            self._queue.popitem(last=False)
+            self._telemetry.pairs_dropped.inc()
+        self._telemetry.pairs_waiting.set(len(self._queue))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no request begin while a batch of events is worked on."""
+        self._batches += 1
+        self._idle.clear()
+        self._busy.set()
+        try:
+            yield
+        finally:
+            self._batches -= 1
+            if not self._batches:
+                self._busy.clear()
+                self._idle.set()
+
+    async def work_off(self) -> None:
+        """Score what waits.
+
+        Raises:
+            ModelUnavailable: the pairs asked for are left out, the others go on waiting.
+        """
+        while self._queue:
+            await self._quiet()
+            count = min(BACKGROUND_PAIRS, len(self._queue))
+            pairs = [self._queue.popitem(last=False)[0] for _ in range(count)]
+            self._telemetry.pairs_waiting.set(len(self._queue))
+            try:
+                scores, version = await self._cross_encoder.score(pairs, BACKGROUND_TIMEOUT_S)
+            except ModelUnavailable as error:
+                self._telemetry.model_failures.labels(error.model, error.reason).inc()
+                raise
+            self._scores.remember(pairs, scores, version)
+
+    async def _quiet(self) -> None:
+        """Wait until no batch has been worked on for a moment."""
+        while True:
+            await self._idle.wait()
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    await self._busy.wait()
+            except TimeoutError:
+                return
+
+
+def pair(left: str, right: str) -> Pair:
+    """Make a pair such that queries which differ only in case and spaces are one."""
+    return " ".join(left.lower().split()), right
+
+
+def _key(pair: Pair) -> bytes:
+    """What a score depends on beside the model: both texts, and nothing else."""
+    left, right = pair
+    return hashlib.blake2b(f"{left}\0{right}".encode(), digest_size=16).digest()

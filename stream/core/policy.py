@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -30,6 +33,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A pause this long begins a new session, unless both events name the same `session_id`."""
     query_minutes: float = 30.0
     """A search shapes the lists that follow it for this long."""
+    min_quality: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.5
+    """An item whose text scores less in `stream.core.quality` is held back from lists; 0 holds none back."""
 
 
 DEFAULT_POLICY = Policy()

@@ -1,0 +1,97 @@
+"""How far a product's text can be trusted: a score in 0..1 and the findings that lower it.
+
+Each rule gives its finding a strength in 0..1, and the score is the product of (1 - strength). Strengths
+grow with counts, never with shares, so that a text cannot be diluted: stuffing more into it never raises
+its score. The rules are made for what attackers and broken feeds do, and must be silent on real catalogues,
+whose texts are full of numbers, lists of compatible models and words without grammar. The figures are in
+docs/models.md; `model-factory evaluate robustness` measures them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from stream.core import contradictions, text_faults
+from stream.core.shop_words import WORD
+
+CHARS_READ = 20_000
+"""So much of a description is looked at."""
+
+FINDINGS = {
+    "empty": "next to nothing is written, or only a placeholder",
+    "damaged": "characters were lost or decoded wrongly, or signs outnumber letters",
+    "markup": "tags or entities of HTML stand in the text",
+    "repetition": "words are repeated over and over",
+    "keywords": "unrelated kinds of products are listed",
+    "brands": "many makers are listed",
+    "disguise": "letters of other scripts, ornamental, split or number-like letters imitate words",
+    "invisible": "words hold characters that are drawn as nothing",
+    "instructions": "the text addresses a model or the ranking instead of a shopper",
+    "code": "script, SQL or template code",
+    "contact": "web or mail addresses, or telephone numbers",
+    "advertising": "promises and shouting instead of the product",
+    "brand_conflict": "the brand, or a second one, disagrees with the title",
+    "size_conflict": "two different values of one measure",
+    "colour_conflict": "the title's colour is not that of the description or the attributes",
+    "kind_conflict": "category or description are about another kind of product than the title",
+}
+"""What a finding means, for the shop that has to repair the product."""
+
+
+class Quality(NamedTuple):
+    """A score in 0..1, 1 where nothing was found, and the names of the findings, gravest first."""
+
+    score: float
+    findings: tuple[str, ...]
+
+
+def assess(
+    title: str,
+    description: str = "",
+    brand: str = "",
+    category: str = "",
+    attributes: Mapping[str, Any] | None = None,
+) -> Quality:
+    """Score what a shop says of a product; `category` is its path joined by " > "."""
+    strengths = findings_of(title, description, brand, category, attributes)
+    score = 1.0
+    for strength in strengths.values():
+        score *= 1.0 - strength
+    return Quality(round(score, 3), tuple(sorted(strengths, key=lambda name: (-strengths[name], name))))
+
+
+def findings_of(
+    title: str,
+    description: str = "",
+    brand: str = "",
+    category: str = "",
+    attributes: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """The strength in 0..1 of each finding, of which those that are 0 are left out."""
+    description = description[:CHARS_READ]
+    text = f"{title}\n{description}"
+    lower = text.casefold()
+    head = WORD.findall(title.casefold())
+    body = WORD.findall(description.casefold())
+    words = {*head, *body}
+    attributes = attributes or {}
+    strengths = {
+        "empty": text_faults.empty(title, head, body),
+        "damaged": text_faults.damaged(text, head, body, words),
+        "markup": text_faults.markup(text),
+        "repetition": text_faults.repetition(head, body),
+        "keywords": text_faults.keywords(head, body),
+        "brands": text_faults.brands(head),
+        "disguise": text_faults.disguise(text, head, words),
+        "invisible": text_faults.invisible(text),
+        "instructions": text_faults.instructions(lower, words),
+        "code": text_faults.code(lower),
+        "contact": text_faults.contact(title, description, words),
+        "advertising": text_faults.advertising(lower, words, text),
+        "brand_conflict": contradictions.brand_conflict(head, brand),
+        "size_conflict": contradictions.size_conflict(title, description, attributes),
+        "colour_conflict": contradictions.colour_conflict(head, body, attributes),
+        "kind_conflict": contradictions.kind_conflict(head, body, category),
+    }
+    return {name: strength for name, strength in strengths.items() if strength > 0.0}

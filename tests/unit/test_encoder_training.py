@@ -16,96 +16,25 @@ import typer
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("transformers", reason="training needs the extra `train`")
+pytest.importorskip("peft", reason="training needs the extra `train`")
 pytest.importorskip("tensorboard", reason="training needs the extra `train`")
-pyarrow = pytest.importorskip("pyarrow", reason="training needs the extra `train`")
+pytest.importorskip("pyarrow", reason="training needs the extra `train`")
 
-from model_factory.training import encoder, methods  # noqa: E402
+from model_factory.training import encoder, losses, methods  # noqa: E402
 from model_factory.training.pairs import Batches  # noqa: E402
-from model_factory.training.recipe import EncoderRecipe, check  # noqa: E402
 from model_factory.training.texts import Texts  # noqa: E402
-
-COLOURS = ["red", "green", "blue", "white", "black", "grey", "pink", "brown"]
-THINGS = ["mug", "lamp", "chair", "phone", "cable", "fridge", "desk", "kettle"]
-WORDS = [*COLOURS, *THINGS, "buy", "cheap", "new", "the", "a", "large", "small"]
+from tiny_encoder import COLOURS, THINGS, make_base, make_data  # noqa: E402
+from tiny_encoder import make_recipe as recipe  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random encoder of two layers with a tokenizer of a few words."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("base")
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
+    return make_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared data of 64 products, each in several wordings; some colours are kept for validation."""
-    from pyarrow import parquet
-
-    folder = tmp_path_factory.mktemp("data")
-    pairs, offers = [], []
-    for colour in COLOURS:
-        split = "validation" if colour in ("pink", "brown") else "train"
-        for thing in THINGS:
-            cluster = f"{colour}-{thing}"
-            wordings = [
-                f"the {colour} {thing}",
-                f"{thing} {colour} new",
-                f"buy a cheap {thing} large {colour}",
-            ]
-            for text in wordings:
-                offers.append((text, text, cluster, "all", split))
-            others = [f"the {colour} {other}" for other in THINGS if other != thing]
-            pairs.append((wordings[0], wordings[1], others[:2], "same_product", cluster, split))
-            pairs.append((wordings[1], wordings[2], [], "same_product", cluster, split))
-            pairs.append((f"{colour} {thing}", wordings[2], others[2:4], "query", cluster, split))
-    columns = ("anchor", "positive", "negatives", "objective", "group", "split")
-    parquet.write_table(_table(columns, pairs), folder / "pairs.parquet")
-    columns = ("offer_id", "title", "cluster", "category", "split")
-    parquet.write_table(_table(columns, offers), folder / "offers.parquet")
-    (folder / "data.json").write_text(json.dumps({"hash": "of the tiny data"}))
-    return folder
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Any:
-    return pyarrow.table({column: [row[place] for row in rows] for place, column in enumerate(columns)})
-
-
-def recipe(base: Path, **tables: Any) -> EncoderRecipe:
-    said: dict[str, Any] = {
-        "model": {"base": str(base)},
-        "optimiser": {"learning_rate": 3e-3},
-        "objectives": {
-            "same_product": {"batch_size": 8},
-            "query": {"batch_size": 8, "weight": 0.5},
-        },
-        "budget": {"steps": 30},
-        "validation": {"every_steps": 10},
-        "machine": {"threads": 1, "checkpoint_every_steps": 4},
-    }
-    for name, table in tables.items():
-        said[name] = {**said.get(name, {}), **table} if isinstance(table, dict) else table
-    return check(said, EncoderRecipe, "test")
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -330,8 +259,49 @@ def test_no_candidate_that_belongs_to_an_anchor_counts_as_wrong(base: Path, data
         assert not batch.excluded[row, target]
 
 
-def test_each_epoch_draws_every_pair_once(base: Path, data: Path) -> None:
-    said = recipe(base, objectives={"same_product": {"batch_size": 12}, "query": None})
+def test_a_batch_holds_pairs_that_are_alike_where_the_recipe_asks(base: Path, data: Path) -> None:
+    said = recipe(base, objectives={"same_product": None, "query": {"batch_size": 12, "similar": 4}})
+    corpus, _ = encoder.tokenise(data, said, base)
+    batch = Batches(corpus, said.objectives, 0.0, 1).draw(0)
+    texts = corpus.texts.known()
+    first = [texts[number].split()[0] for number in batch.inputs[batch.anchors]]
+    assert [len(set(first[start : start + 4])) for start in (0, 4, 8)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("symmetric", "within"), [(False, False), (True, False), (True, True)])
+def test_the_contrast_is_the_cross_entropy_of_the_right_answer(
+    symmetric: bool, within: bool, base: Path, data: Path
+) -> None:
+    said = recipe(base, contrast={"symmetric": symmetric, "within": within, "temperature": 0.5})
+    corpus, _ = encoder.tokenise(data, said, base)
+    batch = Batches(corpus, said.objectives, 0.0, 1).draw(0)
+    vectors = torch.nn.functional.normalize(torch.randn(len(batch.inputs), 8), dim=1)
+    found = losses.contrast(vectors, batch, said.contrast).item()
+    rows = vectors.numpy().astype(np.float64)
+    groups = corpus.pairs[batch.objective]
+
+    def group(number: int) -> set[int]:
+        sides = (groups.anchors == number) | (groups.positives == number)
+        return set(groups.groups[sides].tolist())
+
+    def term(own: int, right: int, others: list[int]) -> float:
+        family = group(batch.inputs[own]) & group(batch.inputs[right])
+        wrong = [o for o in set(others) - {own, right} if not group(batch.inputs[o]) & family]
+        scores = np.exp(rows[[right, *wrong]] @ rows[own] / 0.5)
+        return float(-np.log(scores[0] / scores.sum()))
+
+    anchors, candidates = batch.anchors.tolist(), batch.candidates.tolist()
+    right = [candidates[target] for target in batch.targets]
+    forth = [term(a, r, candidates + anchors * within) for a, r in zip(anchors, right, strict=True)]
+    back = [term(r, a, anchors + right * within) for a, r in zip(anchors, right, strict=True)]
+    expected = np.mean(forth) if not symmetric else (np.mean(forth) + np.mean(back)) / 2
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("similar", [1, 6])
+def test_each_epoch_draws_every_pair_once(similar: int, base: Path, data: Path) -> None:
+    table = {"batch_size": 12, "similar": similar}
+    said = recipe(base, objectives={"same_product": table, "query": None})
     corpus, _ = encoder.tokenise(data, said, base)
     batches = Batches(corpus, said.objectives, 0.0, 1)
     assert batches.steps_per_epoch == 8

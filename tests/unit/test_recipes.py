@@ -96,7 +96,7 @@ def test_a_file_that_is_not_toml_or_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(typer.BadParameter, match="UTF-8"):
         read(tmp_path / "binary.toml", RunRecipe)
-    with pytest.raises(typer.BadParameter, match=r"shipped recipe of that name: .*encoder"):
+    with pytest.raises(typer.BadParameter, match=r"none of that name is shipped: .*encoder"):
         read("nonesuch", RunRecipe)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from model_factory import encoder_export, manifest
+from model_factory import manifest, published
 from model_factory.training import losses, methods, runs
 from model_factory.training.pairs import Batch, Batches, Corpus, data_hash, read_corpus
 from model_factory.training.recipe import Distillation, EncoderRecipe, Kind, read
@@ -113,7 +113,7 @@ def train(
             outcome,
             figures,
             parameters=parameters,
-            base=str(recipe.model.base or encoder_export.MODEL),
+            base=str(recipe.model.base or published.MODEL),
             model_is="a plain encoder" if learner.mergeable else f"an encoder and its {recipe.method.kind}",
             exportable=learner.mergeable,
         )
@@ -122,7 +122,7 @@ def train(
 def base_folder(recipe: EncoderRecipe) -> Path:
     """Return the folder of the weights to start from."""
     if recipe.model.base is None:
-        return encoder_export.find_weights(None)
+        return published.find_weights(None)
     folder = Path(recipe.model.base)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).exists():

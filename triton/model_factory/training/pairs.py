@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Pairs:
     positives: Numbers
     negatives: list[Numbers]
     groups: Numbers
+    kinds: Numbers
+    """Pairs of the same category whose anchors have the same first word are of one kind."""
     relevant: Numbers
     texts: int
 
@@ -66,7 +68,8 @@ class Pairs:
 
 def read_pairs(data: Path, split: str, texts: Texts) -> dict[str, Pairs]:
     """Read the prepared pairs of a split, by objective."""
-    rows = read_table(data, "pairs", split, ("anchor", "positive", "negatives", "objective", "group"))
+    columns = ("anchor", "positive", "negatives", "objective", "group", "category")
+    rows = read_table(data, "pairs", split, columns)
     anchors, positives = texts.add(rows["anchor"]), texts.add(rows["positive"])
     lists = [negatives or [] for negatives in rows["negatives"]]
     flat = texts.add([text for negatives in lists for text in negatives])
@@ -75,18 +78,27 @@ def read_pairs(data: Path, split: str, texts: Texts) -> dict[str, Pairs]:
     found = {}
     for objective in dict.fromkeys(rows["objective"]):
         places = np.flatnonzero(objectives == objective)
-        names: dict[str, int] = {}
-        groups = np.array([names.setdefault(rows["group"][p], len(names)) for p in places], np.int64)
+        groups = _numbered(rows["group"][place] for place in places)
+        kinds = _numbered(
+            (rows["category"][place], rows["anchor"][place].casefold().partition(" ")[0]) for place in places
+        )
         members = np.concatenate([anchors[places], positives[places]])
         found[objective] = Pairs(
             anchors[places],
             positives[places],
             [ragged[place] for place in places],
             groups,
+            kinds,
             np.unique(np.tile(groups, 2) * len(texts) + members),
             len(texts),
         )
     return found
+
+
+def _numbered(names: Iterable[Hashable]) -> Numbers:
+    """Number names in the order in which they come."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,9 @@ class Batch:
     candidates: Numbers
     targets: Numbers
     excluded: NDArray[np.bool_]
+    same_anchors: NDArray[np.bool_] | None = None
+    same_positives: NDArray[np.bool_] | None = None
+    """Which anchors, and which positives, are no wrong answers to one another [pairs, pairs]."""
     teacher: NDArray[np.float32] | None = None
     """Teacher's vectors of `inputs`; with them the batch is one of distillation."""
 
@@ -240,7 +255,11 @@ class Batches:
         self._drawn[name] += 1
         if self._orders.get(name, (-1, None))[0] != epoch:
             rng = np.random.default_rng([self._seed, list(self._tables).index(name), epoch])
-            self._orders[name] = (epoch, rng.permutation(self._size(name)))
+            order = rng.permutation(self._size(name))
+            table = self._tables[name]
+            if isinstance(table, Objective) and table.similar > 1:
+                order = _alike_together(order, self._corpus.pairs[name].kinds, table.similar, rng)
+            self._orders[name] = (epoch, order)
         return self._orders[name][1][place * self._rows(name) : (place + 1) * self._rows(name)]
 
     def _contrast(self, name: str, rows: Numbers, table: Objective, rng: np.random.Generator) -> Batch:
@@ -262,6 +281,8 @@ class Batches:
             np.arange(len(anchors), len(inputs)),
             targets,
             excluded,
+            pairs.belong(pairs.groups[rows], anchors) | (anchors[:, None] == anchors[None, :]),
+            pairs.belong(pairs.groups[rows], positives) | (positives[:, None] == positives[None, :]),
         )
 
     def _distillation(self, rows: Numbers, table: Distillation, rng: np.random.Generator) -> Batch:
@@ -286,7 +307,7 @@ class Batches:
             np.arange(start, start + len(others)),
             np.zeros(0, np.int64),
             same,
-            teacher.vectors[inputs].astype(np.float32),
+            teacher=teacher.vectors[inputs].astype(np.float32),
         )
 
     def _perturb(self, inputs: Numbers, rng: np.random.Generator) -> Numbers:
@@ -300,3 +321,15 @@ class Batches:
             ],
             np.int64,
         )
+
+
+def _alike_together(order: Numbers, kinds: Numbers, at_most: int, rng: np.random.Generator) -> Numbers:
+    """Reorder so that up to so many of a kind follow one another; what follows what else stays random."""
+    sorted_by_kind = order[np.argsort(kinds[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(kinds[sorted_by_kind], prepend=-1))
+    runs = [
+        run[start : start + at_most]
+        for run in np.split(sorted_by_kind, starts[1:])
+        for start in range(0, len(run), at_most)
+    ]
+    return np.concatenate([runs[number] for number in rng.permutation(len(runs))])

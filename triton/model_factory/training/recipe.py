@@ -16,6 +16,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -160,6 +161,8 @@ class Objective(Table):
     batch_size: Annotated[int, Meta(ge=2)] = 64
     hard_negatives: Annotated[int, Meta(ge=0)] = 1
     """Mined negatives of each pair that join the batch, where it has that many."""
+    similar: Count = 1
+    """Pairs of a batch, at most, that share category and first word, so that wrong answers are close ones."""
 
 
 class Distillation(Table):
@@ -204,6 +207,8 @@ class Contrast(Table):
     temperature: Positive = 0.05
     symmetric: bool = True
     """The anchors also compete for each positive."""
+    within: bool = False
+    """Other anchors are wrong answers to an anchor too, and other positives to a positive."""
     gradient_cache: bool = False
     """Batches of any size in the memory of one chunk, for one more forward (GradCache, Gao et al., 2021)."""
     chunk_tokens: Annotated[int, Meta(ge=64)] = 2_048
@@ -239,11 +244,7 @@ def read(recipe: str | Path, kind: type[Recipe], overrides: Iterable[str] = ()) 
     Raises:
         typer.BadParameter: with file, key and cure.
     """
-    name, text = _find(str(recipe))
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise typer.BadParameter(f"{name} is not TOML: {error}.") from None
+    name, tables = read_tables(recipe, resources.files("model_factory") / "recipes" / f"{recipe}.toml")
     for override in overrides:
         _set(tables, override)
     return check(tables, kind, name)
@@ -263,17 +264,18 @@ def shipped() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def _find(recipe: str) -> tuple[str, str]:
-    """Return a recipe's name for people and its text."""
+def read_tables(name: str | Path, of_package: Traversable) -> tuple[str, dict[str, Any]]:
+    """Read a TOML file, or the shipped one of that name; return its name for people and its tables."""
+    path = Path(name)
+    if not path.is_file() and not of_package.is_file():
+        raise typer.BadParameter(f"No file {name}, and none of that name is shipped: {', '.join(shipped())}.")
+    told, file = (str(name), path) if path.is_file() else (f"shipped {name}", of_package)
     try:
-        if Path(recipe).is_file():
-            return recipe, Path(recipe).read_text(encoding="utf-8")
-        if recipe in shipped():
-            file = resources.files("model_factory") / "recipes" / f"{recipe}.toml"
-            return f"recipe {recipe}", file.read_text(encoding="utf-8")
+        return told, tomllib.loads(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
-        raise typer.BadParameter(f"{recipe} is not UTF-8 text.") from None
-    raise typer.BadParameter(f"No file {recipe}, and no shipped recipe of that name: {', '.join(shipped())}.")
+        raise typer.BadParameter(f"{told} is not UTF-8 text.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise typer.BadParameter(f"{told} is not TOML: {error}.") from None
 
 
 def _set(tables: dict[str, Any], override: str) -> None:

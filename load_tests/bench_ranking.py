@@ -83,8 +83,8 @@ def main() -> None:
         timed(
             "vectors",
             lambda state=state: (
-                session_vector(state, shop.items, shop.policy),
-                taste_vector(state, shop.items),
+                session_vector(state, shop.items, shop.space, shop.policy),
+                taste_vector(state, shop.items, shop.space),
             ),
         )
         found = timed("gather", lambda context=context: gather(context, shop.policy))

@@ -4,6 +4,11 @@ Messages of `items` are encoded once, by the worker that owns their partition, a
 compacted topic `item-vectors`; every worker follows that topic whole into its own view. An item that
 cannot be encoded now is published without a vector, so that its price and availability are in force at
 once, and is encoded as soon as the encoder is back.
+
+Another version of the encoder takes over without a gap: while it is a candidate, the owners of the items
+encode them with it too, in the background, and publish records that carry both vectors. Each view keeps a
+space for each of the two versions, and goes from one to the other as a whole: when the topic
+`model-versions` says so and no item would lose its vector by it.
 """
 
 from __future__ import annotations
@@ -11,17 +16,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from stream.core.candidates import Hits
 from stream.core.events import ItemMessage, Source, decode_item, item_updated_ms
-from stream.core.items import FloatArray, IntArray, Item, ItemTable
+from stream.core.items import DIMENSIONS, FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS
+from stream.core.versions import Serving
 from stream.errors import InvalidMessage, ModelUnavailable
 from stream.ports import DeadLetter, Encoder, ItemVector, NearestIndex, Publisher, RawMessage, TextIndex
 from stream.telemetry import Telemetry
+from stream.vector_space import VectorSpace
 
 log = logging.getLogger(__name__)
 
@@ -33,30 +39,56 @@ NEW_AFTER_MINUTES = 1
 NEW_KEPT = 50
 
 
-class Encoded(NamedTuple):
-    """A vector [384], None where there is none, and the version of the encoder that made it."""
-
-    vector: FloatArray | None
-    version: str
-
-
-NOT_ENCODED = Encoded(None, "")
-
-
 class CatalogView:
-    """The catalogue as one worker sees it: facts by slot, nearest vectors, words, and what is new."""
+    """The catalogue as one worker sees it: facts by slot, vectors by version, words, and what is new.
 
-    def __init__(self, nearest: NearestIndex, text: TextIndex, telemetry: Telemetry) -> None:
+    `space` is the one that lists are made from. It changes between two lists and never in one: whoever
+    makes lists takes it once and uses that.
+
+    Args:
+        new_index: makes an empty index for one more version of the encoder.
+    """
+
+    def __init__(self, new_index: Callable[[], NearestIndex], text: TextIndex, telemetry: Telemetry) -> None:
         self.items = ItemTable()
-        self.nearest = nearest
         self.text = text
+        self.space = VectorSpace("", new_index())
+        self._new_index = new_index
+        self._text_changed = False
         self._telemetry = telemetry
         self._sources: dict[str, Source] = {}
-        self._encoder_versions: dict[str, str] = {}
-        self._encoder_version = ""
+        self._serving: Serving | None = None
+        self._spaces: dict[str, VectorSpace] = {}
+        self._missing: dict[str, set[str]] = {}
         self._began_ms: int | None = None
         self._new: dict[str, int] = {}
-        self._without_vector: set[str] = set()
+
+    def serve(self, serving: Serving) -> list[str]:
+        """Take in which versions of the encoder serve; return those whose space is new and still empty."""
+        self._serving = serving
+        new = [version for version in serving.kept if version not in self._spaces]
+        for version in new:
+            self._open(version)
+        self._take_over()
+        return new
+
+    def settle(self) -> None:
+        """Begin, once the topic is read, with the version that encoded most, the active one among equals."""
+        if self._serving is not None:
+            self.space = self._spaces[min(self._serving.kept, key=self.missing)]
+            self._take_over()
+
+    def fill(self, version: str, changes: Iterable[tuple[str, ItemVector | None]]) -> None:
+        """Give a new space what lay in the topic before it: records that are still in force."""
+        space = self._spaces.get(version)
+        for item_id, made in changes:
+            slot = self.items.slot(item_id)
+            if space is None or slot is None or made is None or made.source != self._sources[item_id]:
+                continue
+            if version in made.vectors and not space.has_vector[slot]:
+                space.put(slot, made.vectors[version])
+                self._missing[version].discard(item_id)
+        self._take_over()
 
     def apply(self, changes: Iterable[tuple[str, ItemVector | None]]) -> None:
         """Take in changes in the order of the topic; None removes an item."""
@@ -65,14 +97,21 @@ class CatalogView:
                 self._remove(item_id)
             else:
                 self._put(made)
-        self.text.commit()
+        if self._text_changed:  # a commit costs milliseconds, and most records only bring a vector
+            self.text.commit()
+            self._text_changed = False
+        self._take_over()
         self._telemetry.catalogue_items.set(len(self.items))
-        self._telemetry.catalogue_without_vector.set(len(self._without_vector))
+        self._telemetry.catalogue_without_vector.set(len(self._missing.get(self.space.version, ())))
 
     @property
-    def encoder_version(self) -> str:
-        """The version of the encoder that made the newest vector, "" before the first."""
-        return self._encoder_version
+    def versions(self) -> tuple[str, ...]:
+        """The versions of the encoder that every item should be encoded with, the one that serves first."""
+        return self._serving.kept if self._serving else tuple(self._spaces)
+
+    def missing(self, version: str) -> int:
+        """How many items a version has not encoded yet."""
+        return len(self._missing.get(version, self.items))
 
     def matching(self, query: str, limit: int) -> Hits:
         """The items whose words match a query, with their BM25 scores."""
@@ -88,22 +127,34 @@ class CatalogView:
         """The message of `items` that an item came from."""
         return self._sources.get(item_id)
 
-    def vector_of(self, item: Item) -> Encoded:
-        """The vector that an item of this text has already."""
+    def vectors_of(self, item: Item) -> dict[str, FloatArray]:
+        """The vectors that an item of this text has already, by version."""
         known, slot = self.items.get(item.item_id), self.items.slot(item.item_id)
-        if known is None or slot is None or known.text != item.text or not self.items.has_vector[slot]:
-            return NOT_ENCODED
-        return Encoded(self.items.vectors[slot].copy(), self._encoder_versions[item.item_id])
+        if known is None or slot is None or known.text != item.text:
+            return {}
+        return {
+            version: space.vectors[slot].copy()
+            for version, space in self._spaces.items()
+            if slot < len(space.has_vector) and space.has_vector[slot]
+        }
 
     def has_vector(self, item_id: str) -> bool:
-        """Whether an item is known and encoded."""
+        """Whether an item is known and has a vector in the space that lists are made from."""
         slot = self.items.slot(item_id)
-        return slot is not None and bool(self.items.has_vector[slot])
+        return slot is not None and bool(self.space.has_vector[slot])
 
-    def without_vector(self) -> list[Item]:
-        """The items that still have to be encoded."""
-        found = (self.items.get(item_id) for item_id in self._without_vector)
+    def without_vector(self, version: str) -> list[Item]:
+        """The items that a version still has to encode; all where nothing is known of it."""
+        if version not in self._missing:
+            return list(self.items)
+        found = (self.items.get(item_id) for item_id in self._missing[version])
         return [item for item in found if item is not None]
+
+    def lacks_vector(self, item_id: str) -> bool:
+        """Whether an item is known and a version still has to encode it."""
+        return item_id in self.items and (
+            not self._missing or any(item_id in missing for missing in self._missing.values())
+        )
 
     def new_items(self, at_ms: int) -> IntArray:
         """The slots of items that joined a catalogue already there, newest first; at most 50."""
@@ -119,33 +170,62 @@ class CatalogView:
     def _put(self, made: ItemVector) -> None:
         item = made.item
         known = self.items.get(item.item_id)
-        slot = self.items.put(item, made.vector)
+        slot = self.items.put(item)
         self._sources[item.item_id] = made.source
-        self._encoder_versions[item.item_id] = made.encoder_version
-        if made.vector is None:
-            self._without_vector.add(item.item_id)
-            self.nearest.remove(slot)
-        else:
-            self._without_vector.discard(item.item_id)
-            self._encoder_version = made.encoder_version
-            self.nearest.put(slot, made.vector)
+        if self._serving is None and made.vectors and not self._spaces:
+            self.space = self._open(next(iter(made.vectors)))  # nobody has said yet which version serves
+        for version, space in self._spaces.items():
+            if version in made.vectors:
+                space.put(slot, made.vectors[version])
+                self._missing[version].discard(item.item_id)
+            else:
+                space.remove(slot)
+                self._missing[version].add(item.item_id)
+        if not self._spaces:
+            self.space.remove(slot)
         if known is None or (known.text, known.brand, known.category) != (
             item.text,
             item.brand,
             item.category,
         ):
             self.text.add(item.item_id, item.title, item.description, item.brand, item.category)
+            self._text_changed = True
         self._note_new(item)
 
     def _remove(self, item_id: str) -> None:
         slot = self.items.remove(item_id)
         if slot is not None:
-            self.nearest.remove(slot)
+            for space in self._spaces.values():
+                space.remove(slot)
             self.text.remove(item_id)
+            self._text_changed = True
         self._sources.pop(item_id, None)
-        self._encoder_versions.pop(item_id, None)
-        self._without_vector.discard(item_id)
+        for missing in self._missing.values():
+            missing.discard(item_id)
         self._new.pop(item_id, None)
+
+    def _open(self, version: str) -> VectorSpace:
+        """Make the space of one more version: as large as the catalogue, and without a vector."""
+        space = self._spaces[version] = VectorSpace(version, self._new_index())
+        self._missing[version] = {item.item_id for item in self.items}
+        for item_id in self._missing[version]:
+            slot = self.items.slot(item_id)
+            assert slot is not None
+            space.remove(slot)
+        return space
+
+    def _take_over(self) -> None:
+        """Make lists from the active version as soon as no item would lose its vector by it."""
+        if self._serving is None:
+            return
+        active, old = self._serving.active, self._missing.get(self.space.version)
+        if self.space.version != active and (
+            old is None or self._serving.at_once or self._missing[active] <= old
+        ):
+            log.info("encoder: version %s takes over from %s", active, self.space.version or "none")
+            self.space = self._spaces[active]
+        for version in self._spaces.keys() - {*self._serving.kept, self.space.version}:
+            del self._spaces[version], self._missing[version]
 
     def _note_new(self, item: Item) -> None:
         if self._began_ms is None or item.first_seen_ms < self._began_ms:
@@ -179,8 +259,8 @@ class CatalogWriter:
         self._telemetry = telemetry
         self._owns = owns
         self._one_at_a_time = asyncio.Lock()
-        self._version = ""
-        self._refused: dict[str, str] = {}  # item id -> the text that the encoder refused
+        self._refused: dict[tuple[str, str], str] = {}  # version, item id -> the text that it refused
+        self._healed: dict[tuple[str, str], Source] = {}  # version, item id -> published, not yet in the view
         # What was published and is not yet seen in the view. A removal stays (None) until the item comes
         # again, since a view that shows nothing may just not have come to what was published before it.
         self._unfollowed: dict[str, Source | None] = {}
@@ -207,9 +287,10 @@ class CatalogWriter:
                 for content, source in latest.values()
                 if content is not None
             ]
-            vectors = await self._vectors([item for item, _ in items])
+            # Of the versions only the one that serves; others follow in the background.
+            vectors = await self._vectors([item for item, _ in items], self._view.space.version)
             made = [
-                ItemVector(item, *encoded, source)
+                ItemVector(item, encoded, source)
                 for (item, source), encoded in zip(items, vectors, strict=True)
             ]
             removed = [item_id for item_id, (content, _) in latest.items() if content is None]
@@ -219,11 +300,17 @@ class CatalogWriter:
         await self._publisher.publish_dead_letters(letters)
 
     async def heal(self) -> int:
-        """Encode some of the owned items that have no vector yet; return how many got one.
+        """Encode some of the owned items that a version has not encoded yet; return how many got a vector.
 
         Raises:
             PublishUnavailable: the broker is away.
         """
+        healed = 0
+        for version in self._view.versions or ("",):
+            healed = healed or await self._heal(version)
+        return healed
+
+    async def _heal(self, version: str) -> int:
         async with self._one_at_a_time:
             self._unfollowed = {
                 item_id: source
@@ -232,20 +319,24 @@ class CatalogWriter:
             }
             batch = [
                 item
-                for item in self._view.without_vector()
+                for item in self._view.without_vector(version)
                 if self._owns(item.item_id)
                 and item.item_id not in self._unfollowed
-                and self._refused.get(item.item_id) != item.text
+                and self._refused.get((version, item.item_id)) != item.text
+                and self._healed.get((version, item.item_id)) != self._view.source_of(item.item_id)
             ][:HEAL_BATCH]
             if not batch:
+                self._healed.clear()  # what is still missing next time was overtaken by another record
                 return 0
-            vectors = await self._vectors(batch)
+            vectors = await self._vectors(batch, version)
             made = [
-                ItemVector(item, *encoded, source)
+                ItemVector(item, encoded, source)
                 for item, encoded in zip(batch, vectors, strict=True)
-                if encoded.vector is not None and (source := self._view.source_of(item.item_id)) is not None
+                if (version in encoded if version else encoded)
+                and (source := self._view.source_of(item.item_id)) is not None
             ]
             await self._publisher.publish_vectors(made, [])
+            self._healed |= {(version, one.item.item_id): one.source for one in made}
             return len(made)
 
     def _item(self, message: ItemMessage, source: Source) -> Item:
@@ -264,20 +355,16 @@ class CatalogWriter:
 
     def _could_be_healed(self, item_id: str) -> bool:
         """Whether the view shows an item without a vector, or will before it shows its removal."""
-        return item_id in self._unfollowed or (
-            item_id in self._view.items and not self._view.has_vector(item_id)
-        )
+        return item_id in self._unfollowed or self._view.lacks_vector(item_id)
 
-    async def _vectors(self, items: Sequence[Item]) -> list[Encoded]:
-        """One vector an item; none for those new texts that the encoder cannot do now or at all."""
-        found = [self._view.vector_of(item) for item in items]
+    async def _vectors(self, items: Sequence[Item], version: str) -> list[dict[str, FloatArray]]:
+        """The vectors of each item, a new one of `version` among them where the encoder can make it now."""
+        found = [self._view.vectors_of(item) for item in items]
         todo = [
-            place
-            for place, (vector, version) in enumerate(found)
-            if vector is None or version != self._version
+            place for place, vectors in enumerate(found) if not (version in vectors if version else vectors)
         ]
         try:
-            vectors = await self._encode([items[place].text for place in todo])
+            vectors, made_by = await self._encode([items[place].text for place in todo], version)
         except ModelUnavailable as error:
             self._telemetry.model_failures.labels(error.model, error.reason).inc()
             if error.reason not in ("refused", "error"):
@@ -285,18 +372,18 @@ class CatalogWriter:
             # One text that the model cannot take must not keep the others out.
             for place in todo:
                 try:
-                    found[place] = (await self._encode([items[place].text]))[0]
+                    [vector], made_by = await self._encode([items[place].text], version)
+                    found[place][made_by] = vector
                 except ModelUnavailable as one:
                     self._telemetry.model_failures.labels(one.model, one.reason).inc()
                     if one.reason == "refused":
-                        self._refused[items[place].item_id] = items[place].text
+                        self._refused[version, items[place].item_id] = items[place].text
             return found
-        for place, encoded in zip(todo, vectors, strict=True):
-            found[place] = encoded
+        for place, vector in zip(todo, vectors, strict=True):
+            found[place][made_by] = vector
         return found
 
-    async def _encode(self, texts: Sequence[str]) -> list[Encoded]:
+    async def _encode(self, texts: Sequence[str], version: str) -> tuple[FloatArray, str]:
         if not texts:
-            return []
-        vectors, self._version = await self._encoder.encode(texts, ENCODE_TIMEOUT_S)
-        return [Encoded(vector, self._version) for vector in vectors]
+            return np.zeros((0, DIMENSIONS), np.float32), version
+        return await self._encoder.encode(texts, ENCODE_TIMEOUT_S, version)

@@ -68,6 +68,8 @@ class Topics(msgspec.Struct, frozen=True):
     """Internal, compacted: the encoded catalogue."""
     item_signals: TopicName = "item-signals"
     """Internal: increments of co-visitation and popularity, by item."""
+    model_versions: TopicName = "model-versions"
+    """Internal, compacted: which version of each model serves."""
 
 
 class Redis(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@
     ├── TopicMismatch         a topic exists with a shape that would break co-partitioning
     ├── WrongFile             a file to import is not what the importer reads
     ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
+    ├── ModelRefused          a version of a model may not serve: wrong files, worse figures, wrong answers
     └── Unavailable           a part did not answer; trying again later is right
         ├── StateUnavailable      Redis: consuming stops until it is back
         ├── ModelUnavailable      Triton: lists go on without it and say so
@@ -47,6 +48,10 @@ class WrongFile(StreamrecError):
 
 class LocalStackError(StreamrecError):
     """Kafka, Redis or Triton on this machine could not be started or stopped."""
+
+
+class ModelRefused(StreamrecError):
+    """A version of a model may not serve; the message names cause and cure, and the old one goes on."""
 
 
 class Unavailable(StreamrecError):

@@ -18,7 +18,7 @@ from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
 from stream.errors import ModelUnavailable
-from stream.ports import DeadLetter, ItemVector, VersionedSignals
+from stream.ports import DeadLetter, ItemVector, VersionedSignals, WorkerReport
 
 
 class _Failing:
@@ -100,15 +100,24 @@ class MemorySignalStore(_Failing):
 
 
 class HashEncoder(_Failing):
-    """`Encoder` that adds up a random direction for each word, so that shared words are near."""
+    """`Encoder` that adds up a random direction for each word, so that shared words are near.
 
-    def __init__(self, version: str = "1") -> None:
+    Another version turns all vectors alike: near stays near, and two versions have nothing in common.
+    """
+
+    def __init__(self, version: str = "1", *others: str) -> None:
         self.version = version
+        self.versions = {version, *others}
         self.calls: list[list[str]] = []
 
-    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+    async def encode(
+        self, texts: Sequence[str], timeout_s: float, version: str = ""
+    ) -> tuple[FloatArray, str]:
         """Encode texts."""
         self._answer()
+        version = version or self.version
+        if version not in self.versions:
+            raise ModelUnavailable("encoder", "error", f"there is no version {version}")
         self.calls.append(list(texts))
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
         for row, text in enumerate(texts):
@@ -116,7 +125,7 @@ class HashEncoder(_Failing):
                 seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
                 vectors[row] += np.random.default_rng(seed).standard_normal(DIMENSIONS, np.float32)
             vectors[row] /= np.linalg.norm(vectors[row])
-        return vectors, self.version
+        return np.roll(vectors, int(version) - 1, axis=1), version
 
 
 class FirstFeatureReranker(_Failing):
@@ -157,6 +166,23 @@ class SharedWordsCrossEncoder(_Failing):
             asked = set(left.lower().split())
             shares.append(len(asked & set(right.lower().split())) / max(1, len(asked)))
         return np.array(shares, np.float32), self.version
+
+
+class MemoryWorkerReports(_Failing):
+    """`WorkerReports` in a dict; nobody dies."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, WorkerReport] = {}
+
+    async def report(self, report: WorkerReport) -> None:
+        """Keep a report."""
+        self._answer()
+        self._reports[report.worker] = report
+
+    async def living(self) -> list[WorkerReport]:
+        """Give all reports."""
+        self._answer()
+        return [self._reports[worker] for worker in sorted(self._reports)]
 
 
 class MemoryPublisher(_Failing):

@@ -79,13 +79,17 @@ class PairScores:
 
     def remember(self, pairs: Iterable[Pair], scores: FloatArray, version: str) -> None:
         """Take in scores; those of another version are forgotten."""
-        if version != self._version:
-            self._scores.clear()
-            self._version = version
+        self.keep_only(version)
         for pair, score in zip(pairs, scores.tolist(), strict=True):
             self._scores[_key(pair)] = score
         while len(self._scores) > PAIRS_KEPT:
             self._scores.popitem(last=False)
+
+    def keep_only(self, version: str) -> None:
+        """Forget the scores of other versions of the model."""
+        if version != self._version:
+            self._scores.clear()
+            self._version = version
 
     async def _ask(self, missing: dict[bytes, Pair]) -> None:
         """Have pairs scored that nobody asked for yet, and wait for all of them, but not for long."""

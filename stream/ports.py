@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from stream.core.events import RecommendationList, Source
 from stream.core.items import FloatArray, IntArray, Item
 from stream.core.signals import Increment, ItemSignals
@@ -34,13 +36,13 @@ class DeadLetter(NamedTuple):
 class ItemVector(NamedTuple):
     """One product with its vector, as it travels on `item-vectors`.
 
-    `vector` has shape [384], L2-normalised, None while the encoder is away; `encoder_version` names the
-    model that made it. `source` is the message of `items` that it came from.
+    `vectors` are by the version of the encoder that made them, of shape [384] and L2-normalised: none while
+    the encoder is away, two while one version takes over from another. `source` is the message of `items`
+    that it came from.
     """
 
     item: Item
-    vector: FloatArray | None
-    encoder_version: str
+    vectors: Mapping[str, FloatArray]
     source: Source
 
 
@@ -49,6 +51,31 @@ class VersionedSignals(NamedTuple):
 
     signals: ItemSignals
     version: int
+
+
+class WorkerReport(msgspec.Struct, frozen=True):
+    """What one worker tells of the versions it uses.
+
+    `serving` is by model. Of the encoder it is the version whose vectors make this worker's lists, which
+    lags behind the record until the other version's are all there; `missing` is how many of its `items`
+    each kept version has not encoded, and `at_ms` which record it goes by.
+    """
+
+    worker: str
+    serving: dict[str, str]
+    at_ms: dict[str, int]
+    items: int
+    missing: dict[str, int]
+
+
+class WorkerReports(Protocol):
+    """What the workers that live tell of themselves."""
+
+    async def report(self, report: WorkerReport) -> None:
+        """Leave word; it is forgotten within seconds where it is not renewed."""
+
+    async def living(self) -> list[WorkerReport]:
+        """The newest word of every worker that lives, by name."""
 
 
 class StateStore(Protocol):
@@ -101,8 +128,13 @@ class SignalStore(Protocol):
 class Encoder(Protocol):
     """Texts to vectors."""
 
-    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+    async def encode(
+        self, texts: Sequence[str], timeout_s: float, version: str = ""
+    ) -> tuple[FloatArray, str]:
         """Encode texts.
+
+        Args:
+            version: of the model; "" for the one that it would choose itself.
 
         Returns:
             Vectors of shape [len(texts), 384], L2-normalised, and the version of the model.

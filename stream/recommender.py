@@ -40,6 +40,7 @@ from stream.learnt import LearntItems
 from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
 from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
 from stream.telemetry import Telemetry
+from stream.vector_space import VectorSpace
 
 SCHEMA_VERSION = 1
 PLACEMENT = "home"
@@ -221,15 +222,16 @@ class Recommender:
             item_id for shopper in shoppers for item_id in candidates.rows_needed(shopper.after, self._policy)
         )
         generation = self._catalog.items.generation
+        space = self._catalog.space  # once: another version may take over while the models are asked
         with self._telemetry.timed("encode"):
             vectors, rows = await asyncio.gather(
-                self._queries.get({search.query for search in searches if search}),
+                self._queries.get({search.query for search in searches if search}, space.version),
                 self._learnt.rows(needed),
             )
         drafts = []
         with self._telemetry.timed("retrieve"):
             for shopper, search in zip(shoppers, searches, strict=True):
-                context = self._context(shopper, search, vectors, rows)
+                context = self._context(shopper, search, space, vectors, rows)
                 found = candidates.gather(context, self._policy)
                 scores = asyncio.ensure_future(self._rerank(context, found))
                 drafts.append(self._draft(shopper, context, found, scores))
@@ -246,16 +248,17 @@ class Recommender:
         self,
         shopper: _Shopper,
         search: Search | None,
+        space: VectorSpace,
         vectors: Mapping[str, FloatArray],
         rows: Mapping[str, RowView],
     ) -> Context:
         """Ask the local indexes what is near the shopper's vectors and what matches the words."""
         items = self._catalog.items
-        session_vector = candidates.session_vector(shopper.after, items, self._policy)
-        taste_vector = candidates.taste_vector(shopper.after, items)
+        session_vector = candidates.session_vector(shopper.after, items, space, self._policy)
+        taste_vector = candidates.taste_vector(shopper.after, items, space)
         query_vector = vectors.get(search.query) if search else None
         wanted = [vector for vector in (session_vector, taste_vector, query_vector) if vector is not None]
-        near = iter(self._catalog.nearest.search(np.stack(wanted), NEAREST)) if wanted else iter(())
+        near = iter(space.search(np.stack(wanted), NEAREST)) if wanted else iter(())
         lexical = NO_HITS
         if search:
             lexical = self._catalog.matching(search.query, LEXICAL)
@@ -266,6 +269,7 @@ class Recommender:
             state=shopper.after,
             at_ms=shopper.at_ms,
             items=items,
+            space=space,
             rows=rows,
             popularity=self._learnt.popularity,
             in_view=frozenset(in_view),
@@ -323,8 +327,8 @@ class Recommender:
         versions = {}
         if context.query is not None and context.query_vector is None:
             degraded.append("encoder")
-        if self._catalog.encoder_version:
-            versions["encoder"] = self._catalog.encoder_version
+        if context.space.version:
+            versions["encoder"] = context.space.version
         if pair_scores is None:
             degraded.append("cross_encoder")
         elif draft.pairs:
@@ -387,33 +391,30 @@ class Recommender:
 
 
 class QueryVectors:
-    """Vectors of queries, the last 10,000 remembered; one call of the encoder for those that are not."""
+    """Vectors of queries by version, the last 10,000 remembered; one call of the encoder for the others."""
 
     def __init__(self, encoder: Encoder, timeout_s: float, telemetry: Telemetry) -> None:
         self._encoder = encoder
         self._timeout_s = timeout_s
         self._telemetry = telemetry
-        self._vectors: OrderedDict[str, FloatArray] = OrderedDict()
-        self._version = ""
+        self._vectors: OrderedDict[tuple[str, str], FloatArray] = OrderedDict()
 
-    async def get(self, queries: Collection[str]) -> dict[str, FloatArray]:
-        """Give the vectors [384] of queries; without those that the encoder did not make in time."""
-        new = [query for query in queries if query not in self._vectors]
+    async def get(self, queries: Collection[str], version: str) -> dict[str, FloatArray]:
+        """Give the vectors [384] of queries by a version of the encoder; without those not made in time."""
+        new = [query for query in queries if (version, query) not in self._vectors]
         if new:
             try:
-                vectors, version = await self._encoder.encode(new, self._timeout_s)
+                vectors, _ = await self._encoder.encode(new, self._timeout_s, version)
             except ModelUnavailable as error:
                 self._telemetry.model_failures.labels(error.model, error.reason).inc()
             else:
-                if version != self._version:
-                    self._vectors.clear()
-                    self._version = version
-                self._vectors.update(zip(new, vectors, strict=True))
+                made = zip(new, vectors, strict=True)
+                self._vectors.update(((version, query), vector) for query, vector in made)
         found = {}
         for query in queries:
-            if query in self._vectors:
-                self._vectors.move_to_end(query)
-                found[query] = self._vectors[query]
+            if (version, query) in self._vectors:
+                self._vectors.move_to_end((version, query))
+                found[query] = self._vectors[version, query]
         while len(self._vectors) > QUERIES_KEPT:
             self._vectors.popitem(last=False)
         return found

@@ -12,37 +12,44 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import faust
 from aiokafka.partitioner import murmur2
+from tritonclient.grpc.aio import InferenceServerClient
 
-from stream.adapters import redis_client, triton_models, vector_record
+from stream.adapters import redis_client, triton_models
 from stream.adapters.circuit_breaker import CircuitBreaker
-from stream.adapters.kafka_follower import Changes, TopicFollower
+from stream.adapters.kafka_follower import Changes
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import describe_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
+from stream.adapters.redis_workers import RedisWorkerReports
 from stream.adapters.triton_cross_encoder import TritonCrossEncoder
+from stream.adapters.triton_models import NewBreaker, Version
+from stream.adapters.triton_repository import TritonRepository
 from stream.adapters.usearch_index import UsearchIndex
 from stream.agents import BatchAgent, build_app
 from stream.catalog import CatalogView, CatalogWriter
 from stream.config import Config
-from stream.errors import InvalidMessage, Unavailable
+from stream.errors import Unavailable
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.pair_scores import BackgroundPairs, PairScores
-from stream.ports import ItemVector
 from stream.recommender import Deadlines, Recommender
 from stream.telemetry import StatusServer, Telemetry
+from stream.version_control import VersionControl, read_vectors
 
 log = logging.getLogger(__name__)
 
 REFRESH_S = 1.0
 HEAL_S = 1.0
 BACKGROUND_S = 0.5
+PIN_S = 5.0
+REPORT_S = 1.0
 RETRY_S = 1.0
 DRAIN_S = 8.0
 
@@ -121,31 +128,48 @@ class Worker:
         parts.push_async_callback(redis.aclose)
         triton = triton_models.connect(config.triton.url)
         parts.push_async_callback(triton.close)
-        encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
-        reranker = triton_models.TritonReranker(triton, config.triton.reranker, _breaker(config))
-        cross_encoder = TritonCrossEncoder(triton, config.triton.cross_encoder, _breaker(config))
-        # Circuits of their own: what is too slow for a shopper's search is not for the background.
-        patient_encoder = triton_models.TritonEncoder(triton, config.triton.encoder, _breaker(config))
-        patient_cross_encoder = TritonCrossEncoder(triton, config.triton.cross_encoder, _breaker(config))
+        view = CatalogView(UsearchIndex, LexicalIndex(), telemetry)
+        control = VersionControl(
+            config,
+            view,
+            TritonRepository(triton, config.triton.url),
+            RedisWorkerReports(redis, config.redis.key_prefix),
+        )
 
-        view = CatalogView(UsearchIndex(), LexicalIndex(), telemetry)
+        def model(name: str) -> tuple[InferenceServerClient, str, NewBreaker, Version]:
+            return triton, name, _breaker(config), partial(control.versions.active, name)
+
+        encoder = triton_models.TritonEncoder(*model(config.triton.encoder))
+        reranker = triton_models.TritonReranker(*model(config.triton.reranker))
+        cross_encoder = TritonCrossEncoder(*model(config.triton.cross_encoder))
+        # Circuits of their own: what is too slow for a shopper's search is not for the background.
+        patient_encoder = triton_models.TritonEncoder(*model(config.triton.encoder))
+        patient_cross_encoder = TritonCrossEncoder(*model(config.triton.cross_encoder))
+
         signals = RedisSignalStore(redis, config.redis.key_prefix)
         learnt = LearntItems(signals, view.items, time.monotonic)
 
         def follow(changes: Changes) -> None:
-            decoded = _decoded(changes)
+            decoded = read_vectors(changes)
             view.apply(decoded)
             for item_id, made in decoded:
                 if made is not None:
                     learnt.place(item_id)
 
-        follower = TopicFollower(config.kafka.bootstrap, config.topics.item_vectors, follow)
-        _run_until_closed(parts, follower.run())
+        self._starting = "reading which versions serve"
+        _run_until_closed(parts, control.records.run())
+        await control.records.caught_up.wait()
+        with suppress(Unavailable):  # tried again below
+            await control.pin()
         self._starting = "reading the catalogue"
+        follower = control.follow_items(follow)
+        _run_until_closed(parts, follower.run())
         await follower.caught_up.wait()
+        view.settle()
         await self._until_there("Redis", learnt.refresh)
 
         pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)
+        control.listen(config.triton.cross_encoder, pair_scores.keep_only)
         background = BackgroundPairs(pair_scores, patient_cross_encoder, telemetry)
         recommender = Recommender(
             states=RedisStateStore(redis, config.redis.key_prefix, config.redis.user_ttl_days),
@@ -189,7 +213,9 @@ class Worker:
             await app.start()
         _run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
         _run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
-        _run_until_closed(parts, _every(HEAL_S, "items without vectors", writer.heal))
+        _run_until_closed(parts, _every(HEAL_S, "items without vectors", _at_half_speed(writer.heal)))
+        _run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
+        _run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
         gc.freeze()
         self._starting = ""
 
@@ -260,21 +286,22 @@ async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]
         await asyncio.sleep(pause_s)
 
 
-def _decoded(changes: Changes) -> list[tuple[str, ItemVector | None]]:
-    """Read what lies on `item-vectors`; a damaged record is skipped with a warning."""
-    decoded: list[tuple[str, ItemVector | None]] = []
-    for key, value in changes:
-        try:
-            decoded.append(((key or b"").decode(), None if value is None else vector_record.decode(value)))
-        except (InvalidMessage, UnicodeDecodeError) as error:
-            log.warning("an item vector is skipped: %s", error)
-    return decoded
+def _at_half_speed(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
+    """Do all there is to do, and rest as long as each part of it took: events come first."""
+
+    async def work_off() -> None:
+        began_s = time.monotonic()
+        while await work():
+            await asyncio.sleep(time.monotonic() - began_s)
+            began_s = time.monotonic()
+
+    return work_off
 
 
-def _breaker(config: Config) -> CircuitBreaker:
-    return CircuitBreaker(
-        time.monotonic, config.triton.breaker_failures, config.triton.breaker_wait_ms / 1000
-    )
+def _breaker(config: Config) -> NewBreaker:
+    """Make breakers as they are configured."""
+    failures, pause_s = config.triton.breaker_failures, config.triton.breaker_wait_ms / 1000
+    return lambda: CircuitBreaker(time.monotonic, failures, pause_s)
 
 
 def _ownership(app: faust.App, topic: str) -> Callable[[str], bool]:

@@ -131,5 +131,5 @@ def item_vector(
 ) -> ItemVector:
     """An item as it travels on `item-vectors`."""
     item = Item(item_id=item_id, title=title or f"{item_id} title", **facts)
-    version = "" if vector is None else encoder_version
-    return ItemVector(item, vector, version, source(offset, "items"))
+    vectors = {} if vector is None else {encoder_version: vector}
+    return ItemVector(item, vectors, source(offset, "items"))

@@ -22,6 +22,7 @@ from stream.core.items import DIMENSIONS, FloatArray, Item, ItemTable
 from stream.core.policy import DAY_MS, HOUR_MS, Policy
 from stream.core.signals import Increment, ItemSignals, RowView
 from stream.core.state import UserState, apply, empty
+from stream.core.vectors import ItemVectors
 
 NOW_MS = 1_790_000_000_000
 
@@ -46,6 +47,7 @@ class RankingShop:
         self.policy = policy or Policy()
         self.random = np.random.default_rng(seed)
         self.items = ItemTable(items + 64)
+        self.space = ItemVectors(items + 64)
         self.popularity = np.full((items + 64, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
         self.signals: dict[str, ItemSignals] = {}
         self.states: dict[str, UserState] = {}
@@ -53,7 +55,7 @@ class RankingShop:
         centres = self.random.standard_normal((categories, DIMENSIONS))
         for number in range(items):
             category = number * categories // items
-            self.items.put(
+            slot = self.items.put(
                 Item(
                     f"item-{number}",
                     f"THING {number}",
@@ -61,9 +63,10 @@ class RankingShop:
                     price=None if number % 9 == 0 else 1.0 + number,
                     available=number % 11 != 0,
                     first_seen_ms=NOW_MS - number * DAY_MS,
-                ),
-                None if number % 7 == 0 else self._near(centres[category]),
+                )
             )
+            if number % 7:
+                self.space.put(slot, self._near(centres[category]))
         for number in range(sessions):
             user_id = f"user-{number % max(1, sessions // 3)}"
             at_ms = NOW_MS - (sessions - number) * HOUR_MS
@@ -119,13 +122,14 @@ class RankingShop:
         """What a list of a shopper is made from; `more` replaces or adds fields."""
         state = self.state(user_id)
         overall, by_category = trending(self.items, self.popularity)
-        session = session_vector(state, self.items, self.policy)
-        taste = taste_vector(state, self.items)
+        session = session_vector(state, self.items, self.space, self.policy)
+        taste = taste_vector(state, self.items, self.space)
         return Context(
             **{
                 "state": state,
                 "at_ms": at_ms,
                 "items": self.items,
+                "space": self.space,
                 "rows": {i: self.row(i) for i in rows_needed(state, self.policy) if i in self.signals},
                 "popularity": self.popularity,
                 "trending": overall,
@@ -144,8 +148,8 @@ class RankingShop:
         """The items nearest to a vector, by looking at all."""
         if vector is None:
             return Hits(np.zeros(0, np.int32), np.zeros(0, np.float32))
-        known = np.flatnonzero(self.items.has_vector)
-        cosines = self.items.vectors[known] @ vector
+        known = np.flatnonzero(self.space.has_vector)
+        cosines = self.space.vectors[known] @ vector
         order = np.argsort(-cosines)[:limit]
         return Hits(known[order].astype(np.int32), cosines[order])
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from builders import NOW_MS, event_of, item_vector, source
 
 from stream.catalog import CatalogView
@@ -17,6 +18,7 @@ from stream.core.policy import Policy
 from stream.core.search import CROSS_BEST
 from stream.core.signals import ItemSignals
 from stream.core.state import UserState, apply, empty
+from stream.core.versions import Serving
 from stream.fakes import (
     ExactIndex,
     FirstFeatureReranker,
@@ -106,7 +108,7 @@ class Shop:
         self.cross_encoder = SharedWordsCrossEncoder()
         self.publisher = MemoryPublisher()
         self.telemetry = Telemetry()
-        self.catalog = CatalogView(ExactIndex(), WordIndex(), self.telemetry)
+        self.catalog = CatalogView(ExactIndex, WordIndex(), self.telemetry)
         self.start()
         if stocked:
             self.stock(TITLES)
@@ -149,6 +151,14 @@ class Shop:
         self.catalog.apply([(one.item.item_id, one) for one in made])
         for one in made:
             self.learnt.place(one.item.item_id)
+
+    def announce(self, candidate: str) -> None:
+        """Let a version of the encoder, other than "1", be a candidate that has encoded every item."""
+        self.catalog.serve(Serving("1", candidate=candidate))
+        for item in list(self.catalog.items):
+            [vector] = self.catalog.vectors_of(item).values()
+            turned = np.roll(vector, int(candidate) - 1)  # as `HashEncoder` does
+            self.put(ItemVector(item, {"1": vector, candidate: turned}, source(0, "items")))
 
     def remove(self, *item_ids: str) -> None:
         """Let the catalogue follow removals."""

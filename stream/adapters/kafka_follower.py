@@ -54,6 +54,15 @@ class TopicFollower:
             finally:
                 await consumer.stop()
 
+    async def read_once(self) -> None:
+        """Follow until all that lay in the topic has been applied."""
+        following = asyncio.ensure_future(self.run())
+        try:
+            await self.caught_up.wait()
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
+
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         partitions = consumer.assignment()
         if not partitions:

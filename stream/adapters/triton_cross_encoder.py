@@ -9,8 +9,7 @@ import numpy as np
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
-from stream.adapters.circuit_breaker import CircuitBreaker
-from stream.adapters.triton_models import TritonModel
+from stream.adapters.triton_models import NewBreaker, TritonModel, Version, newest
 from stream.core.items import FloatArray
 from stream.errors import ModelUnavailable
 
@@ -25,9 +24,10 @@ class TritonCrossEncoder:
         self,
         client: InferenceServerClient,
         name: str = "cross_encoder",
-        breaker: CircuitBreaker | None = None,
+        new_breaker: NewBreaker | None = None,
+        version: Version = newest,
     ) -> None:
-        self.model = TritonModel(client, name, breaker)
+        self.model = TritonModel(client, name, new_breaker, version)
 
     async def score(self, pairs: Sequence[tuple[str, str]], timeout_s: float) -> tuple[FloatArray, str]:
         """Score pairs, in requests of up to 64, one after another; see `stream.ports.CrossEncoder`."""

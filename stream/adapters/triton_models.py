@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -47,34 +47,64 @@ def connect(url: str) -> InferenceServerClient:
     )
 
 
+NewBreaker = Callable[[], CircuitBreaker]
+Version = Callable[[], str]
+
+
+def newest() -> str:
+    """The version of a model of which nobody said which serves: "", Triton takes the highest."""
+    return ""
+
+
 class TritonModel:
-    """One model of the server: calls with a deadline, a breaker, and a reload where its process died."""
+    """One model of the server: calls with a deadline, and a reload where its process died.
+
+    Each version has a breaker of its own, so that a candidate that fails does not close the way to the
+    version that serves.
+
+    Args:
+        new_breaker: makes a breaker for one more version.
+        version: which one to ask now.
+    """
 
     def __init__(
         self,
         client: InferenceServerClient,
         name: str,
-        breaker: CircuitBreaker | None = None,
+        new_breaker: NewBreaker | None = None,
+        version: Version = newest,
     ) -> None:
         self.name = name
-        self.breaker = breaker or CircuitBreaker(time.monotonic)
         self._client = client
+        self._new_breaker = new_breaker or (lambda: CircuitBreaker(time.monotonic))
+        self._version = version
+        self._breakers: dict[str, CircuitBreaker] = {}
         self._examining: asyncio.Task[None] | None = None
 
-    async def infer(self, inputs: list[InferInput], output: str, timeout_s: float) -> tuple[Any, str]:
+    async def infer(
+        self, inputs: list[InferInput], output: str, timeout_s: float, version: str = ""
+    ) -> tuple[Any, str]:
         """Return the output tensor (read-only) and the version of the model that made it.
+
+        Args:
+            version: to be asked instead of the one that serves.
 
         Raises:
             ModelUnavailable: reason `circuit_open`, `deadline`, `overloaded`, `unreachable`, `refused` (the
                 model is well, and takes these inputs never) or `error`.
         """
-        if not self.breaker.allows():
+        version = version or self._version()
+        if version not in self._breakers:
+            self._breakers[version] = self._new_breaker()
+        breaker = self._breakers[version]
+        if not breaker.allows():
             raise ModelUnavailable(self.name, "circuit_open", f"{self.name}: not asked, it failed lately")
         try:
             result = await asyncio.wait_for(
                 self._client.infer(
                     self.name,
                     inputs,
+                    model_version=version,
                     outputs=[InferRequestedOutput(output)],
                     client_timeout=timeout_s,
                 ),
@@ -84,18 +114,18 @@ class TritonModel:
             if tensor is None:
                 raise InferenceServerException(f"no output {output} in the answer")
         except TimeoutError:
-            self._failed(inputs, output)
+            self._failed(inputs, output, version)
             raise ModelUnavailable(
                 self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
             ) from None
         except (InferenceServerException, grpc.RpcError) as error:
             reason = _reason(error)
             if reason == "refused":
-                self.breaker.succeeded()
+                breaker.succeeded()
             else:
-                self._failed(inputs, output)
+                self._failed(inputs, output, version)
             raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
-        self.breaker.succeeded()
+        breaker.succeeded()
         return tensor, result.get_response().model_version
 
     def checked(self, tensor: Any, shape: tuple[int, ...]) -> FloatArray:
@@ -113,17 +143,19 @@ class TritonModel:
             f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
         )
 
-    def _failed(self, inputs: list[InferInput], output: str) -> None:
-        self.breaker.failed()
-        if self.breaker.is_open and (self._examining is None or self._examining.done()):
-            self._examining = asyncio.get_running_loop().create_task(self._examine(inputs, output))
+    def _failed(self, inputs: list[InferInput], output: str, version: str) -> None:
+        breaker = self._breakers[version]
+        breaker.failed()
+        if breaker.is_open and (self._examining is None or self._examining.done()):
+            self._examining = asyncio.get_running_loop().create_task(self._examine(inputs, output, version))
 
-    async def _examine(self, inputs: list[InferInput], output: str) -> None:
+    async def _examine(self, inputs: list[InferInput], output: str, version: str) -> None:
         """Ask once more in the background, with time enough to hear that the process of the model died."""
         try:
             await self._client.infer(
                 self.name,
                 inputs,
+                model_version=version,
                 outputs=[InferRequestedOutput(output)],
                 client_timeout=EXAMINE_TIMEOUT_S,
             )
@@ -158,11 +190,14 @@ class TritonEncoder:
         self,
         client: InferenceServerClient,
         name: str = "encoder",
-        breaker: CircuitBreaker | None = None,
+        new_breaker: NewBreaker | None = None,
+        version: Version = newest,
     ) -> None:
-        self.model = TritonModel(client, name, breaker)
+        self.model = TritonModel(client, name, new_breaker, version)
 
-    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+    async def encode(
+        self, texts: Sequence[str], timeout_s: float, version: str = ""
+    ) -> tuple[FloatArray, str]:
         """Encode texts, in requests of up to 32; see `stream.ports.Encoder`.
 
         They are sent one after another, so that a catalogue being loaded leaves room for queries.
@@ -171,7 +206,9 @@ class TritonEncoder:
             return np.zeros((0, DIMENSIONS), np.float32), ""
         until_s = time.monotonic() + timeout_s
         answers = [
-            await self._encode_part(texts[i : i + ENCODER_BATCH], max(0.001, until_s - time.monotonic()))
+            await self._encode_part(
+                texts[i : i + ENCODER_BATCH], max(0.001, until_s - time.monotonic()), version
+            )
             for i in range(0, len(texts), ENCODER_BATCH)
         ]
         versions = {version for _, version in answers}
@@ -181,11 +218,13 @@ class TritonEncoder:
             )
         return np.concatenate([vectors for vectors, _ in answers]), versions.pop()
 
-    async def _encode_part(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+    async def _encode_part(
+        self, texts: Sequence[str], timeout_s: float, version: str
+    ) -> tuple[FloatArray, str]:
         tensor = InferInput("TEXT", [len(texts), 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=np.object_))
-        vectors, version = await self.model.infer([tensor], "EMBEDDING", timeout_s)
-        return self.model.checked(vectors, (len(texts), DIMENSIONS)), version
+        vectors, made_by = await self.model.infer([tensor], "EMBEDDING", timeout_s, version)
+        return self.model.checked(vectors, (len(texts), DIMENSIONS)), made_by
 
 
 class TritonReranker:
@@ -195,9 +234,10 @@ class TritonReranker:
         self,
         client: InferenceServerClient,
         name: str = "reranker",
-        breaker: CircuitBreaker | None = None,
+        new_breaker: NewBreaker | None = None,
+        version: Version = newest,
     ) -> None:
-        self.model = TritonModel(client, name, breaker)
+        self.model = TritonModel(client, name, new_breaker, version)
 
     async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
         """Score one list; Triton batches the lists that are in flight. See `stream.ports.Reranker`."""

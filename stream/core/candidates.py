@@ -20,6 +20,7 @@ from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.search import relative
 from stream.core.signals import GAP_DECAY, NEGLIGIBLE, REACH, RowView, neighbours_at
 from stream.core.state import REMOVE_FROM_CART, Interaction, Search, UserState, cart_of, session_of
+from stream.core.vectors import ItemVectors
 
 SESSION_ROWS = 10
 """Distinct items of the session, newest first, whose neighbours are looked up."""
@@ -92,12 +93,14 @@ class Context:
 
     `popularity` [capacity, len(POPULARITY_DAYS)] holds log2 sums by slot (-inf where unknown), see
     `stream.core.signals`. `trending_by_category` is keyed by the numbers of `items.category`. Vectors
-    are [384] and L2-normalised; scores of `near_*` are cosines and of `lexical` BM25.
+    are [384], L2-normalised and of the one encoder version that made `space`; scores of `near_*` are cosines
+    and of `lexical` BM25.
     """
 
     state: UserState
     at_ms: int
     items: ItemTable
+    space: ItemVectors
     rows: Mapping[str, RowView]
     popularity: FloatArray
     in_view: frozenset[str] = frozenset()
@@ -175,17 +178,19 @@ def query_age(state: UserState, query: Search) -> int:
     return len({i.item_id for i in state.interactions if i.at_ms > query.at_ms})
 
 
-def session_vector(state: UserState, items: ItemTable, policy: Policy) -> FloatArray | None:
+def session_vector(
+    state: UserState, items: ItemTable, space: ItemVectors, policy: Policy
+) -> FloatArray | None:
     """The mean vector of the session's items, newer ones counting more; None where none is known."""
     session = _split(state, policy)[0][:SESSION_ROWS]
-    return _mean_vector(session, SESSION_RECENCY, items)
+    return _mean_vector(session, SESSION_RECENCY, items, space)
 
 
-def taste_vector(state: UserState, items: ItemTable) -> FloatArray | None:
+def taste_vector(state: UserState, items: ItemTable, space: ItemVectors) -> FloatArray | None:
     """The mean vector of all items remembered of a shopper; None where none is known."""
     known = dict.fromkeys(i.item_id for i in state.interactions)
     known.update(dict.fromkeys(o.item_id for o in state.owned))
-    return _mean_vector(list(known), 1.0, items)
+    return _mean_vector(list(known), 1.0, items, space)
 
 
 def trending(items: ItemTable, popularity: FloatArray) -> tuple[Hits, dict[int, Hits]]:
@@ -452,14 +457,16 @@ def _in_category(context: Context, session: list[str]) -> IntArray:
     return NO_HITS.slots
 
 
-def _mean_vector(item_ids: list[str], recency: float, items: ItemTable) -> FloatArray | None:
+def _mean_vector(
+    item_ids: list[str], recency: float, items: ItemTable, space: ItemVectors
+) -> FloatArray | None:
     slots = np.array([-1 if (slot := items.slot(i)) is None else slot for i in item_ids], np.int64)
     weights = recency ** np.arange(len(slots))
     known = np.flatnonzero(slots >= 0)
-    known = known[items.has_vector[slots[known]]]
+    known = known[space.has_vector[slots[known]]]
     if not len(known):
         return None
-    mean = weights[known].astype(np.float32) @ items.vectors[slots[known]]
+    mean = weights[known].astype(np.float32) @ space.vectors[slots[known]]
     length = float(np.linalg.norm(mean))
     return (mean / length).astype(np.float32) if length > 0 else None
 
@@ -471,12 +478,12 @@ def _cosines(context: Context, session: list[str], slots: IntArray) -> FloatArra
     for side, item_id in enumerate(session):
         slot = items.slot(item_id)
         if slot is not None:
-            sides[side] = items.vectors[slot]
+            sides[side] = context.space.vectors[slot]
     whole = (context.session_vector, context.taste_vector, context.query_vector)
     for side, vector in enumerate(whole, start=len(session)):
         if vector is not None:
             sides[side] = vector
-    cosines: FloatArray = sides @ items.vectors[slots].T
+    cosines: FloatArray = sides @ context.space.vectors[slots].T
     return cosines
 
 

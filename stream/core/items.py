@@ -42,9 +42,9 @@ class ItemTable:
     A removed item's slot is used again; `generation` grows whenever that may make slots remembered
     elsewhere wrong. Not safe for concurrent writers; readers in the same thread see whole updates.
 
-    Columns, each of shape [capacity] but `vectors` [capacity, 384]: `vectors` (L2-normalised, zero
-    where unknown), `has_vector`, `available`, `price` (NaN where unknown), `category` (see
+    Columns, each of shape [capacity]: `available`, `price` (NaN where unknown), `category` (see
     `category_names`), `first_seen_ms`, `freed_at` (the `generation` in which the slot last lost its item).
+    Vectors lie beside them, by version of the encoder: see `stream.core.vectors`.
     """
 
     def __init__(self, capacity: int = 1024) -> None:
@@ -54,8 +54,6 @@ class ItemTable:
         self._free: list[int] = []
         self.category_names: list[str] = [""]
         self._category_numbers: dict[str, int] = {"": 0}
-        self.vectors: FloatArray = np.zeros((capacity, DIMENSIONS), np.float32)
-        self.has_vector: BoolArray = np.zeros(capacity, np.bool_)
         self.available: BoolArray = np.zeros(capacity, np.bool_)
         self.price: FloatArray = np.full(capacity, np.nan, np.float32)
         self.category: IntArray = np.zeros(capacity, np.int32)
@@ -91,8 +89,8 @@ class ItemTable:
             raise KeyError(slot)
         return item
 
-    def put(self, item: Item, vector: FloatArray | None) -> int:
-        """Add or replace an item and return its slot; `vector` [384] is L2-normalised."""
+    def put(self, item: Item) -> int:
+        """Add or replace an item and return its slot."""
         slot = self._slots.get(item.item_id)
         if slot is None:
             if self._free:
@@ -108,8 +106,6 @@ class ItemTable:
         self.price[slot] = np.nan if item.price is None else item.price
         self.category[slot] = self._category_number(item.category)
         self.first_seen_ms[slot] = item.first_seen_ms
-        self.has_vector[slot] = vector is not None
-        self.vectors[slot] = 0.0 if vector is None else vector
         return slot
 
     def remove(self, item_id: str) -> int | None:
@@ -119,8 +115,6 @@ class ItemTable:
             return None
         self._items[slot] = None
         self.available[slot] = False
-        self.has_vector[slot] = False
-        self.vectors[slot] = 0.0
         self._free.append(slot)
         self.generation += 1
         self.freed_at[slot] = self.generation
@@ -135,8 +129,6 @@ class ItemTable:
 
     def _grow(self) -> None:
         more = len(self.available)
-        self.vectors = np.concatenate([self.vectors, np.zeros((more, DIMENSIONS), np.float32)])
-        self.has_vector = np.concatenate([self.has_vector, np.zeros(more, np.bool_)])
         self.available = np.concatenate([self.available, np.zeros(more, np.bool_)])
         self.price = np.concatenate([self.price, np.full(more, np.nan, np.float32)])
         self.category = np.concatenate([self.category, np.zeros(more, np.int32)])

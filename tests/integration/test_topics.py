@@ -13,7 +13,10 @@ from stream.adapters.kafka_topics import create_topics, describe_topics
 from stream.config import Config, load_config
 from stream.errors import TopicMismatch
 
-TOPICS = ("clicks", "searches", "items", "recommendations", "dead_letters", "item_vectors", "item_signals")
+TOPICS = (
+    *("clicks", "searches", "items", "recommendations", "dead_letters"),
+    *("item_vectors", "item_signals", "model_versions"),
+)
 
 
 def _config(stack: Any, name: str, partitions: int = 3, **topics: str) -> Config:

@@ -13,6 +13,7 @@ from stream.core.candidates import NO_HITS, OFFERS, Candidates, Context, Hits, g
 from stream.core.items import ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.state import REMOVE_FROM_CART, cart_of, empty, session_of
+from stream.core.vectors import ItemVectors
 
 POLICY = Policy()
 
@@ -78,7 +79,12 @@ def test_a_new_shopper_gets_what_trends_and_what_is_new(shop: RankingShop) -> No
 def test_an_empty_catalogue_gives_no_candidates() -> None:
     table = ItemTable()
     context = Context(
-        empty("ann"), NOW_MS, table, {}, np.full((len(table.available), 4), -np.inf, np.float32)
+        empty("ann"),
+        NOW_MS,
+        table,
+        ItemVectors(),
+        {},
+        np.full((len(table.available), 4), -np.inf, np.float32),
     )
     assert len(gather(context, POLICY)) == 0
 
@@ -135,7 +141,7 @@ def test_a_search_after_a_pause_begins_a_session_without_items() -> None:
     found = gather(shop.context("ann"), POLICY)
     assert found.session_rows == 0
     assert "item-5" in names(shop, found)
-    assert candidates.session_vector(state, shop.items, POLICY) is None
+    assert candidates.session_vector(state, shop.items, shop.space, POLICY) is None
 
 
 def test_what_followed_an_item_in_the_shoppers_own_past_counts() -> None:
@@ -158,7 +164,7 @@ def test_a_search_names_what_its_words_and_its_vector_find() -> None:
     lexical = Hits(
         np.array([shop.slot("item-3"), shop.slot("item-30")], np.int32), np.array([4, 1], np.float32)
     )
-    vector = shop.items.vectors[shop.slot("item-80")]
+    vector = shop.space.vectors[shop.slot("item-80")]
     context = shop.context("ann", lexical=lexical, query_vector=vector, near_query=shop.nearest(vector, 5))
     found = gather(context, POLICY)
     got = names(shop, found)
@@ -202,8 +208,8 @@ def test_rows_are_asked_for_the_newest_items_of_the_session_and_of_the_time_befo
 def test_vectors_of_the_session_and_of_taste_have_length_one(shop: RankingShop) -> None:
     state = shop.state("user-1")
     for vector in (
-        candidates.session_vector(state, shop.items, POLICY),
-        candidates.taste_vector(state, shop.items),
+        candidates.session_vector(state, shop.items, shop.space, POLICY),
+        candidates.taste_vector(state, shop.items, shop.space),
     ):
         assert vector is not None
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
@@ -212,8 +218,8 @@ def test_vectors_of_the_session_and_of_taste_have_length_one(shop: RankingShop) 
 def test_a_shopper_of_unknown_items_has_no_vector() -> None:
     shop = RankingShop(sessions=0)
     state = shop.click("ann", "unknown")
-    assert candidates.session_vector(state, shop.items, POLICY) is None
-    assert candidates.taste_vector(state, shop.items) is None
+    assert candidates.session_vector(state, shop.items, shop.space, POLICY) is None
+    assert candidates.taste_vector(state, shop.items, shop.space) is None
 
 
 def test_trends_are_of_available_items_and_by_category(shop: RankingShop) -> None:

@@ -13,6 +13,7 @@ from builders import NOW_MS, direction, item_vector, minutes, raw_item, raw_remo
 from stream.catalog import CatalogView, CatalogWriter
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS
+from stream.core.versions import Serving
 from stream.errors import ModelUnavailable, PublishUnavailable
 from stream.fakes import ExactIndex, HashEncoder, MemoryPublisher, WordIndex
 from stream.ports import ItemVector, RawMessage
@@ -26,11 +27,13 @@ class Picky(HashEncoder):
 
     reason = "refused"
 
-    async def encode(self, texts: Sequence[str], timeout_s: float) -> tuple[FloatArray, str]:
+    async def encode(
+        self, texts: Sequence[str], timeout_s: float, version: str = ""
+    ) -> tuple[FloatArray, str]:
         if any("unspeakable" in text for text in texts):
             self.calls.append(list(texts))
             raise ModelUnavailable("encoder", self.reason, "no such token")
-        return await super().encode(texts, timeout_s)
+        return await super().encode(texts, timeout_s, version)
 
 
 class Catalogue:
@@ -40,7 +43,7 @@ class Catalogue:
         self.encoder = encoder or HashEncoder()
         self.publisher = MemoryPublisher()
         self.telemetry = Telemetry()
-        self.view = CatalogView(ExactIndex(), WordIndex(), self.telemetry)
+        self.view = CatalogView(ExactIndex, WordIndex(), self.telemetry)
         self.owned = True
         self._followed = 0
         self.start()
@@ -72,8 +75,7 @@ class Catalogue:
         return [made for name, made in self.publisher.vectors if name == item_id][-1]
 
     def has_vector(self, item_id: str) -> bool:
-        slot = self.view.items.slot(item_id)
-        return slot is not None and bool(self.view.items.has_vector[slot])
+        return self.view.has_vector(item_id)
 
 
 def test_an_item_is_encoded_published_and_found() -> None:
@@ -86,10 +88,10 @@ def test_an_item_is_encoded_published_and_found() -> None:
     slot = shop.view.items.slot("mug")
     assert shop.view.matching("red", 5).slots.tolist() == [slot]
     vectors, _ = asyncio.run(shop.encoder.encode(["red mug for tea"], 1.0))
-    [(slots, cosines)] = shop.view.nearest.search(vectors, 1)
+    [(slots, cosines)] = shop.view.space.search(vectors, 1)
     assert slots.tolist() == [slot]
     assert cosines[0] == pytest.approx(1.0, abs=1e-5)
-    assert shop.view.encoder_version == "1"
+    assert shop.view.space.version == "1"
 
 
 def test_an_unchanged_text_is_not_encoded_again() -> None:
@@ -149,7 +151,7 @@ def test_a_removed_item_is_nowhere_any_more() -> None:
     shop.handle(raw_removal("mug", offset=1))
     assert "mug" not in shop.view.items
     assert shop.view.matching("red", 5).slots.tolist() == []
-    assert len(shop.view.nearest.search(direction(1)[None], 5)[0][0]) == 0
+    assert len(shop.view.space.search(direction(1)[None], 5)[0][0]) == 0
     assert shop.last("mug") is None
 
 
@@ -184,19 +186,19 @@ def test_an_item_keeps_its_vector_where_only_its_price_changes_while_the_encoder
     shop.handle(raw_item("mug", "red mug", offset=1, price=2.0))
     made = shop.last("mug")
     assert made is not None
-    assert (made.item.price, made.encoder_version) == (2.0, "1")
+    assert (made.item.price, made.vectors.keys()) == (2.0, {"1"})
     assert shop.has_vector("mug")
 
 
-def test_a_vector_that_is_used_again_keeps_the_version_that_made_it() -> None:
-    shop = Catalogue()
+def test_a_new_item_gets_a_vector_of_the_version_that_serves_and_not_of_a_newer_one() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
     shop.handle(raw_item("mug", "red mug", offset=0))
     shop.encoder.version = "2"
     shop.handle(raw_item("mug", "red mug", offset=1, price=2.0), raw_item("cup", "blue cup", offset=2))
     made, new = shop.last("mug"), shop.last("cup")
     assert made is not None
     assert new is not None
-    assert (made.encoder_version, new.encoder_version) == ("1", "2")
+    assert made.vectors.keys() == new.vectors.keys() == {"1"}
 
 
 def test_a_published_vector_does_not_change_with_the_table_it_came_from() -> None:
@@ -205,10 +207,9 @@ def test_a_published_vector_does_not_change_with_the_table_it_came_from() -> Non
     shop.handle(raw_item("mug", "red mug", offset=1, price=2.0))
     made = shop.last("mug")
     assert made is not None
-    assert made.vector is not None
-    before = made.vector.copy()
+    before = made.vectors["1"].copy()
     shop.handle(raw_removal("mug", offset=2), raw_item("cup", "blue cup", offset=3))
-    np.testing.assert_array_equal(made.vector, before)
+    np.testing.assert_array_equal(made.vectors["1"], before)
 
 
 def test_healing_never_publishes_older_facts_over_newer_ones() -> None:
@@ -326,13 +327,115 @@ def test_an_item_keeps_the_time_it_was_first_seen() -> None:
 
 
 def _view(*made: tuple[str, int]) -> CatalogView:
-    view = CatalogView(ExactIndex(), WordIndex(), Telemetry())
+    view = CatalogView(ExactIndex, WordIndex(), Telemetry())
     view.apply((item_id, item_vector(item_id, first_seen_ms=at_ms)) for item_id, at_ms in made)
     return view
 
 
 def _new(view: CatalogView) -> list[str]:
     return [view.items.at(int(slot)).item_id for slot in view.new_items(NOW_MS)]
+
+
+def test_a_candidate_is_filled_in_the_background_while_the_old_version_serves() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
+    shop.handle(*(raw_item(f"item-{n}", offset=n) for n in range(100)))
+    assert shop.view.serve(Serving("1", candidate="2")) == ["2"]
+    assert shop.view.missing("2") == 100
+    shop.handle(raw_item("late", "came meanwhile", offset=100))
+    assert (shop.view.space.version, shop.view.missing("1")) == ("1", 0)
+    assert [shop.heal() for _ in range(3)] == [64, 37, 0]
+    assert (shop.view.space.version, shop.view.missing("2")) == ("1", 0)
+    made = shop.last("late")
+    assert made is not None
+    assert made.vectors.keys() == {"1", "2"}
+
+
+def test_a_version_takes_over_as_a_whole_and_only_when_no_item_would_lose_its_vector() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
+    shop.handle(*(raw_item(f"item-{n}", offset=n) for n in range(100)))
+    shop.view.serve(Serving("2", previous="1"))  # earlier than the items are encoded
+    versions = []
+    for _ in range(2):
+        versions.append(shop.view.space.version)
+        shop.heal()
+    assert versions == ["1", "1"]
+    assert shop.view.space.version == "2"
+
+
+def test_a_rollback_takes_effect_at_once() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
+    shop.handle(raw_item("mug", offset=0))
+    shop.view.serve(Serving("1", candidate="2"))
+    shop.heal()
+    shop.view.serve(Serving("2", previous="1"))
+    assert shop.view.space.version == "2"
+    shop.handle(raw_item("cup", offset=1))  # the version before has not encoded it
+    shop.view.serve(Serving("1", previous="2", at_once=True))
+    assert shop.view.space.version == "1"
+
+
+def test_vectors_of_two_versions_never_meet_in_an_index() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
+    shop.handle(raw_item("mug", "red mug", offset=0), raw_item("cup", "blue cup", offset=1))
+    shop.view.serve(Serving("1", candidate="2"))
+    shop.heal()
+    for version in ("1", "2"):
+        shop.view.serve(Serving(version, previous="2" if version == "1" else "1"))
+        vectors, _ = asyncio.run(shop.encoder.encode(["red mug", "blue cup"], 1.0, version))
+        slots = [shop.view.items.slot(name) for name in ("mug", "cup")]
+        found = shop.view.space.search(vectors, 2)
+        assert [int(hits[0][0]) for hits in found] == slots
+        assert [float(hits[1][0]) for hits in found] == pytest.approx([1.0, 1.0], abs=1e-5)
+        np.testing.assert_allclose(shop.view.space.vectors[slots], vectors, atol=1e-6)
+
+
+def test_a_third_version_takes_the_room_of_the_one_before_the_last() -> None:
+    shop = Catalogue(HashEncoder("1", "2", "3"))
+    shop.handle(raw_item("mug", offset=0))
+    shop.view.serve(Serving("2", previous="1"))
+    shop.heal()
+    shop.view.serve(Serving("2", candidate="3"))
+    shop.heal()
+    made = shop.last("mug")
+    assert made is not None
+    assert made.vectors.keys() == {"2", "3"}
+
+
+def test_a_candidate_that_fails_leaves_the_old_version_and_new_items_alone() -> None:
+    shop = Catalogue()  # no version 2 answers
+    shop.handle(raw_item("mug", offset=0))
+    shop.view.serve(Serving("1", candidate="2"))
+    assert shop.heal() == 0
+    shop.handle(raw_item("cup", offset=1))
+    assert shop.view.space.version == "1"
+    assert shop.has_vector("cup")
+
+
+def test_a_worker_that_hears_late_of_a_candidate_reads_what_it_missed() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
+    shop.handle(raw_item("mug", offset=0), raw_item("cup", offset=1))
+    late = CatalogView(ExactIndex, WordIndex(), Telemetry())
+    late.serve(Serving("1"))
+    shop.view.serve(Serving("1", candidate="2"))
+    shop.heal()
+    late.apply(shop.publisher.vectors)
+    assert late.serve(Serving("1", candidate="2")) == ["2"]
+    late.apply([("cup", shop.last("cup")), ("pot", item_vector("pot", vector=direction(1)))])
+    late.fill("2", [*shop.publisher.vectors, ("gone", item_vector("gone"))])
+    assert late.missing("2") == 1  # the pot, which only version 1 encoded
+    late.serve(Serving("2", previous="1"))
+    assert late.space.version == "1"
+
+
+def test_a_worker_begins_with_the_version_that_encoded_most() -> None:
+    view = CatalogView(ExactIndex, WordIndex(), Telemetry())
+    view.serve(Serving("2", previous="1"))
+    view.apply([("mug", item_vector("mug", vector=direction(1), encoder_version="1"))])
+    view.settle()
+    assert view.space.version == "1"
+    both = item_vector("mug")._replace(vectors={"1": direction(1), "2": direction(2)})
+    view.apply([("mug", both)])
+    assert view.space.version == "2"
 
 
 FIRST_LOAD: list[tuple[str, int]] = [("mug", NOW_MS - minutes(300)), ("cup", NOW_MS - minutes(299.5))]
@@ -367,13 +470,13 @@ def test_a_slot_is_used_again_and_nothing_of_the_old_item_stays() -> None:
     view.apply([("mug", None), ("cup", item_vector("cup", "blue cup"))])
     assert view.items.slot("cup") == slot
     assert not view.has_vector("cup")
-    assert len(view.nearest.search(direction(1)[None], 5)[0][0]) == 0
+    assert len(view.space.search(direction(1)[None], 5)[0][0]) == 0
     assert view.source_of("mug") is None
 
 
 def test_the_catalogue_tells_how_large_it_is_and_what_is_not_encoded() -> None:
     telemetry = Telemetry()
-    view = CatalogView(ExactIndex(), WordIndex(), telemetry)
+    view = CatalogView(ExactIndex, WordIndex(), telemetry)
     view.apply([("mug", item_vector("mug", vector=direction(1))), ("cup", item_vector("cup"))])
 
     def value(name: str) -> Any:

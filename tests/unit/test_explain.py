@@ -58,7 +58,7 @@ def assert_true(shop: RankingShop, context: Context, found: Candidates, position
     elif source == "similar":
         cause = named_item(shop, reason)
         assert cause in touched
-        cosine = shop.items.vectors[shop.slot(cause)] @ shop.items.vectors[shop.slot(item_id)]
+        cosine = shop.space.vectors[shop.slot(cause)] @ shop.space.vectors[shop.slot(item_id)]
         assert cosine >= CLOSE_TO_ITEM
     elif source == "taste":
         assert touched | owned
@@ -82,7 +82,7 @@ def assert_true(shop: RankingShop, context: Context, found: Candidates, position
             assert found.slots[position] in context.lexical.slots
         else:
             assert context.query_vector is not None
-            assert shop.items.vectors[shop.slot(item_id)] @ context.query_vector >= CLOSE_TO_QUERY
+            assert shop.space.vectors[shop.slot(item_id)] @ context.query_vector >= CLOSE_TO_QUERY
 
 
 @settings(max_examples=30)
@@ -106,7 +106,7 @@ def test_every_reason_is_true(user: int, steps: list, query: bool) -> None:
     more = {}
     if query:
         shop.search(user_id, "thing")
-        vector = shop.items.vectors[shop.slot("item-80")]
+        vector = shop.space.vectors[shop.slot("item-80")]
         more = {
             "query_vector": vector,
             "near_query": shop.nearest(vector, 20),
@@ -142,7 +142,7 @@ def test_a_reason_says_what_the_shopper_did(kind, words) -> None:
 def test_a_match_of_a_search_in_words_or_in_meaning_says_which() -> None:
     shop = RankingShop(sessions=0)
     shop.search("ann", "red mug")
-    vector = shop.items.vectors[shop.slot("item-80")]
+    vector = shop.space.vectors[shop.slot("item-80")]
     near = {"query_vector": vector, "near_query": shop.nearest(vector, 20)}
     words = Hits(np.array([shop.slot("item-80")], np.int32), np.array([2.0], np.float32))
     assert said(shop, "item-80", **near, **ALONE) == ("search", "close to your search for red mug")
@@ -184,7 +184,7 @@ def test_what_trends_in_a_category_names_it() -> None:
         "session_vector": None,
         "taste_vector": None,
     }
-    shop.items.vectors[:] = 0.0
+    shop.space.vectors[:] = 0.0
     assert said(shop, "item-91", **{**ALONE, "trending_by_category": found}, **nowhere_near) == (
         "trending",
         "popular in KIND 3",
@@ -198,7 +198,7 @@ def test_what_only_the_catalogue_knows_is_new() -> None:
 
 def test_a_long_title_is_cut() -> None:
     shop = RankingShop(sessions=0)
-    shop.items.put(Item("item-5", "VERY " * 100), None)
+    shop.items.put(Item("item-5", "VERY " * 100))
     for user in range(5):
         shop.click(f"other-{user}", "item-5", at_ms=NOW_MS - 5000)
         shop.click(f"other-{user}", "item-90", at_ms=NOW_MS - 4000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from builders import direction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from stream.core.items import Item, ItemTable
 def test_an_item_is_found_by_id_and_by_slot() -> None:
     table = ItemTable()
     item = Item("mug", "red mug", price=2.5, category="home > cups", first_seen_ms=7)
-    slot = table.put(item, direction(1))
+    slot = table.put(item)
     assert table.get("mug") is table.at(slot) is item
     assert table.slot("mug") == slot
     assert "mug" in table
@@ -24,8 +23,6 @@ def test_an_item_is_found_by_id_and_by_slot() -> None:
     assert table.price[slot] == 2.5
     assert table.category_names[table.category[slot]] == "home > cups"
     assert table.first_seen_ms[slot] == 7
-    assert table.has_vector[slot]
-    np.testing.assert_array_equal(table.vectors[slot], direction(1))
 
 
 def test_what_is_not_known_is_none() -> None:
@@ -34,21 +31,19 @@ def test_what_is_not_known_is_none() -> None:
     assert "mug" not in table
 
 
-def test_an_item_without_price_and_vector_has_neither() -> None:
+def test_an_item_without_a_price_has_none_any_more() -> None:
     table = ItemTable()
-    slot = table.put(Item("mug", "red mug"), direction(1))
-    assert table.put(Item("mug", "red mug"), None) == slot
+    slot = table.put(Item("mug", "red mug", price=2.5))
+    assert table.put(Item("mug", "red mug")) == slot
     assert np.isnan(table.price[slot])
-    assert not table.has_vector[slot]
-    assert not table.vectors[slot].any()
 
 
 def test_an_item_keeps_its_slot_while_it_changes() -> None:
     table = ItemTable()
-    slot = table.put(Item("mug", "red mug", category="a"), None)
-    table.put(Item("cup", "blue cup", category="b"), None)
+    slot = table.put(Item("mug", "red mug", category="a"))
+    table.put(Item("cup", "blue cup", category="b"))
     generation = table.generation
-    assert table.put(Item("mug", "red mug", category="b", available=False), None) == slot
+    assert table.put(Item("mug", "red mug", category="b", available=False)) == slot
     assert not table.available[slot]
     assert table.category[slot] == table.category[1]
     assert table.generation == generation
@@ -56,29 +51,27 @@ def test_an_item_keeps_its_slot_while_it_changes() -> None:
 
 def test_a_removal_frees_the_slot_and_says_when() -> None:
     table = ItemTable()
-    slot = table.put(Item("mug", "red mug"), direction(1))
+    slot = table.put(Item("mug", "red mug"))
     before = table.generation
     assert table.remove("mug") == slot
     assert table.generation > before
     assert table.freed_at[slot] > before
     assert not table.available[slot]
-    assert not table.has_vector[slot]
     with pytest.raises(KeyError):
         table.at(slot)
-    assert table.put(Item("cup", "blue cup"), None) == slot
+    assert table.put(Item("cup", "blue cup")) == slot
     assert table.freed_at[slot] > before
 
 
 def test_the_table_grows_and_keeps_what_it_has() -> None:
     table = ItemTable(capacity=2)
     for number in range(100):
-        table.put(Item(f"item-{number}", "thing", price=float(number)), direction(number))
-    assert len(table.available) == len(table.vectors) == len(table.freed_at) >= 100
+        table.put(Item(f"item-{number}", "thing", price=float(number)))
+    assert len(table.available) == len(table.price) == len(table.freed_at) >= 100
     for number in range(100):
         slot = table.slot(f"item-{number}")
         assert slot is not None
         assert table.price[slot] == number
-        np.testing.assert_array_equal(table.vectors[slot], direction(number))
 
 
 @settings(max_examples=60)
@@ -91,7 +84,7 @@ def test_any_changes_leave_the_table_as_a_dict_would_be(
         item_id = f"item-{number}"
         if put:
             expected[item_id] = Item(item_id, f"title {available}", available=available)
-            table.put(expected[item_id], None)
+            table.put(expected[item_id])
         else:
             table.remove(item_id)
             expected.pop(item_id, None)

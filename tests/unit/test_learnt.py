@@ -41,7 +41,7 @@ class Bench:
             self.put(item_id)
 
     def put(self, item_id: str, category: str = "") -> None:
-        self.items.put(Item(item_id, item_id, category=category), None)
+        self.items.put(Item(item_id, item_id, category=category))
         self.learnt.place(item_id)
 
     def learn(self, item_id: str, offset: int = 0, *neighbours: str) -> None:

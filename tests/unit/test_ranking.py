@@ -35,7 +35,7 @@ def listed(shop: RankingShop, context: Context, found: Candidates, policy: Polic
 def searched(shop: RankingShop, item_id: str, **more) -> tuple[Context, Candidates]:
     """A shopper's search whose words and vector are those of an item."""
     slot = shop.slot(item_id)
-    vector = shop.items.vectors[slot]
+    vector = shop.space.vectors[slot]
     lexical = Hits(np.array([slot], np.int32), np.array([3.0], np.float32))
     return made(shop, lexical=lexical, query_vector=vector, near_query=shop.nearest(vector, 40), **more)
 
@@ -104,7 +104,7 @@ def test_a_list_keeps_its_length_its_categories_and_repeats_nothing(
 def test_items_without_a_category_are_not_counted() -> None:
     shop = RankingShop(sessions=0)
     for number in range(30):
-        shop.items.put(Item(f"plain-{number}", "PLAIN", first_seen_ms=NOW_MS + number * DAY_MS), None)
+        shop.items.put(Item(f"plain-{number}", "PLAIN", first_seen_ms=NOW_MS + number * DAY_MS))
     context, found = made(shop, "nobody")
     plain = [name for name in listed(shop, context, found) if name.startswith("plain")]
     assert len(plain) > POLICY.max_per_category
@@ -133,7 +133,7 @@ def test_a_fresh_search_is_answered_by_what_matches_it_first() -> None:
 def test_what_does_not_match_fills_up_a_search_with_few_hits() -> None:
     shop = RankingShop(sessions=20)
     shop.search("ann", "thing 80")
-    few = shop.nearest(shop.items.vectors[shop.slot("item-80")], 3)
+    few = shop.nearest(shop.space.vectors[shop.slot("item-80")], 3)
     context, found = made(shop, near_query=few)
     chosen = select(context, found, blended(context, found), POLICY)
     matching = found.by("search")[[position for position, _ in chosen]]

@@ -17,8 +17,9 @@ from stream.core.events import EVENT_TYPES, RecommendationList
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS, HOUR_MS, Policy
 from stream.core.state import UserState, cart_of
+from stream.core.versions import Serving
 from stream.errors import ModelUnavailable, PublishUnavailable, StateUnavailable
-from stream.fakes import MemoryPublisher
+from stream.fakes import HashEncoder, MemoryPublisher
 from stream.ports import RawMessage
 
 RERANKER_AWAY = ModelUnavailable("reranker", "deadline", "no answer in 50 ms")
@@ -590,13 +591,57 @@ def test_a_query_is_encoded_once_and_remembered_while_the_encoder_is_away() -> N
     assert shop.handle(raw_search("cyd", "red", offset=2))[0].degraded == []
 
 
-def test_another_version_of_the_encoder_makes_queries_be_encoded_anew() -> None:
+def test_a_list_asks_for_query_vectors_of_exactly_the_version_whose_items_it_compares() -> None:
     shop = Shop()
-    shop.handle(raw_search("ann", "red", offset=0, at_ms=NOW_MS - 3))
-    shop.encoder.version = "2"
-    shop.handle(raw_search("ann", "blue", offset=1, at_ms=NOW_MS - 2))
-    shop.handle(raw_search("ann", "red", offset=2, at_ms=NOW_MS - 1))
-    assert shop.encoder.calls == [["red"], ["blue"], ["red"]]
+    shop.encoder = HashEncoder("1", "2", "3")
+    shop.start()
+    asked: list[str] = []
+    encode = shop.encoder.encode
+
+    async def noting(texts: Sequence[str], timeout_s: float, version: str = "") -> tuple[FloatArray, str]:
+        asked.append(version)
+        return await encode(texts, timeout_s, version)
+
+    shop.encoder.encode = noting  # type: ignore[method-assign]
+    shop.encoder.version = "3"  # what Triton would choose itself
+    first = shop.handle(raw_search("ann", "red", offset=0, at_ms=NOW_MS - 3))[0]
+    shop.announce("2")
+    shop.catalog.serve(Serving("2", previous="1"))
+    second = shop.handle(raw_search("ann", "red", offset=1, at_ms=NOW_MS - 2))[0]
+    shop.handle(raw_search("bob", "red", offset=2, at_ms=NOW_MS - 1))[0]
+    assert asked == ["1", "2"]
+    assert [made.model_versions["encoder"] for made in (first, second)] == ["1", "2"]
+
+
+def test_lists_are_the_same_from_every_version_that_only_turns_the_vectors() -> None:
+    shop = Shop()
+    shop.encoder = HashEncoder("1", "2")
+    shop.start()
+    first = shop.handle(raw_search("ann", "red", offset=0, at_ms=NOW_MS - 3))[0]
+    shop.announce("2")
+    shop.catalog.serve(Serving("2", previous="1"))
+    second = shop.handle(raw_search("bob", "red", offset=1, at_ms=NOW_MS - 3))[0]
+    assert [item.item_id for item in first.items] == [item.item_id for item in second.items]
+
+
+def test_a_version_that_takes_over_while_a_list_is_made_does_not_touch_that_list() -> None:
+    shop = Shop()
+    shop.encoder = HashEncoder("1", "2")
+    shop.start()
+    expected = shop.handle(raw_search("bob", "red", offset=0, at_ms=NOW_MS - 3))[0]
+    encode = shop.encoder.encode
+
+    async def slow(texts: Sequence[str], timeout_s: float, version: str = "") -> tuple[FloatArray, str]:
+        shop.announce("2")
+        shop.catalog.serve(Serving("2", previous="1"))
+        return await encode(texts, timeout_s, version)
+
+    shop.start()  # a worker that remembers no query
+    shop.encoder.encode = slow  # type: ignore[method-assign]
+    made = shop.handle(raw_search("ann", "red", offset=1, at_ms=NOW_MS - 3))[0]
+    assert shop.catalog.space.version == "2"
+    assert made.model_versions["encoder"] == "1"
+    assert [item.item_id for item in made.items] == [item.item_id for item in expected.items]
 
 
 def test_all_that_is_away_is_named() -> None:

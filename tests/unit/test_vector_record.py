@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import numpy as np
 import pytest
 from builders import direction, item_vector
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.adapters.vector_record import VERSION, decode, encode
-from stream.core.items import DIMENSIONS
+from stream.core.events import Source
+from stream.core.items import DIMENSIONS, Item
 from stream.errors import InvalidMessage
 
 
@@ -30,11 +32,35 @@ def test_an_item_with_its_vector_is_read_as_it_was_written_but_for_rounding() ->
         first_seen_ms=3,
     )
     found = decode(encode(made))
-    assert found._replace(vector=None) == made._replace(vector=None)
-    assert found.vector is not None
-    assert found.vector.dtype == np.float32
-    np.testing.assert_allclose(found.vector, made.vector, atol=1e-4)
-    assert np.linalg.norm(found.vector) == pytest.approx(1.0, abs=1e-3)
+    assert found._replace(vectors={}) == made._replace(vectors={})
+    [vector] = found.vectors.values()
+    assert vector.dtype == np.float32
+    np.testing.assert_allclose(vector, made.vectors["1"], atol=1e-4)
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_item_carries_the_vectors_of_two_versions() -> None:
+    made = item_vector("mug")._replace(vectors={"1": direction(1), "2": direction(2)})
+    found = decode(encode(made))
+    assert found.vectors.keys() == {"1", "2"}
+    for version, vector in found.vectors.items():
+        np.testing.assert_allclose(vector, direction(int(version)), atol=1e-4)
+
+
+FIRST_LAYOUT = b"\x01" + msgspec.msgpack.encode(
+    [{"item_id": "mug", "title": "red mug", "price": 2.5}, None, "1", ["items", 0, 7, 1_700_000_000_000]]
+)
+
+
+def test_a_record_of_the_first_layout_is_still_read() -> None:
+    numbers = direction(1).astype(np.float16).tobytes()
+    fields = msgspec.msgpack.decode(FIRST_LAYOUT[1:])
+    for vector in (numbers, b""):
+        fields[1] = vector
+        found = decode(b"\x01" + msgspec.msgpack.encode(fields))
+        assert found.item == Item("mug", "red mug", price=2.5)
+        assert found.source == Source("items", 0, 7, 1_700_000_000_000)
+        assert found.vectors.keys() == ({"1"} if vector else set())
 
 
 def test_an_item_without_a_vector_is_read_as_it_was_written() -> None:
@@ -58,5 +84,4 @@ def test_damage_is_invalid_or_an_item(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, 120) | st.integers(0, len(good) - 1))
     damaged = good[:place] + data.draw(st.binary(max_size=3)) + good[place + data.draw(st.integers(0, 3)) :]
     with contextlib.suppress(InvalidMessage):
-        vector = decode(damaged).vector
-        assert vector is None or vector.shape == (DIMENSIONS,)
+        assert all(vector.shape == (DIMENSIONS,) for vector in decode(damaged).vectors.values())

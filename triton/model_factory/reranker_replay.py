@@ -35,6 +35,7 @@ from stream.core.events import ClickEvent, Line, Source
 from stream.core.items import FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import MINUTE_MS, Policy
 from stream.core.state import UserState, apply, empty
+from stream.core.vectors import ItemVectors
 from stream.importers.online_retail import Sale, read_sales
 
 POLICY = Policy(exclude_bought_days=0.0)
@@ -97,6 +98,7 @@ class Shop:
 
     def __init__(self, names: Mapping[str, str], vectors: Mapping[str, FloatArray]) -> None:
         self.items = ItemTable(8192)
+        self.space = ItemVectors(8192)
         self.popularity = np.full((8192, len(signals.POPULARITY_DAYS)), -np.inf, np.float32)
         self._names = names
         self._vectors = vectors
@@ -139,12 +141,13 @@ class Shop:
     def _context(self, state: UserState, at_ms: int) -> Context:
         if self._fresh is None:
             self._fresh = (*trending(self.items, self.popularity), newest(self.items))
-        session = session_vector(state, self.items, POLICY)
-        taste = taste_vector(state, self.items)
+        session = session_vector(state, self.items, self.space, POLICY)
+        taste = taste_vector(state, self.items, self.space)
         return Context(
             state=state,
             at_ms=at_ms,
             items=self.items,
+            space=self.space,
             rows={i: self._view(i) for i in rows_needed(state, POLICY) if i in self._rows},
             popularity=self.popularity,
             trending=self._fresh[0],
@@ -165,7 +168,7 @@ class Shop:
     def _near(self, vector: FloatArray | None, limit: int) -> Hits:
         if vector is None:
             return Hits(np.zeros(0, np.int32), np.zeros(0, np.float32))
-        cosines = self.items.vectors[: len(self.items)] @ vector
+        cosines = self.space.vectors[: len(self.items)] @ vector
         limit = min(limit, len(cosines))
         best = np.argpartition(-cosines, limit - 1)[:limit]
         best = best[np.argsort(-cosines[best])]
@@ -188,7 +191,9 @@ class Shop:
                 if sale.stock_code not in self.items:
                     title = self._names.get(sale.stock_code, sale.stock_code)
                     item = Item(sale.stock_code, title, price=sale.price, first_seen_ms=session.minute_ms)
-                    self.items.put(item, self._vectors.get(sale.stock_code))
+                    slot = self.items.put(item)
+                    if (vector := self._vectors.get(sale.stock_code)) is not None:
+                        self.space.put(slot, vector)
                 self.items.price[self.items.slot(sale.stock_code)] = sale.price
         for item_id, new in pending.items():
             row = self._rows[item_id] = signals.fold(self._rows.get(item_id), new)

@@ -1,0 +1,59 @@
+"""Which versions of a model serve: the records of the topic `model-versions`, one a model."""
+
+from __future__ import annotations
+
+import msgspec
+
+from stream.errors import InvalidMessage
+
+
+class Serving(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is in force for one model. Versions are those of Triton, "" for none.
+
+    An encoder's `candidate` is being filled with the items' vectors and serves nobody yet.
+    """
+
+    active: str
+    """Makes the lists."""
+    previous: str = ""
+    """Served before `active`; what a rollback goes back to."""
+    candidate: str = ""
+    """Is about to take over."""
+    at_ms: int = 0
+    """Epoch ms of this decision."""
+    at_once: bool = False
+    """Take `active` over even where some items have no vector of it yet."""
+    forced: str = ""
+    """Why the gate was overruled, where it was."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The versions whose vectors are kept up, at most two."""
+        second = self.candidate or self.previous
+        return (self.active, second) if second and second != self.active else (self.active,)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Serving)
+
+
+def encode(serving: Serving) -> bytes:
+    """Write a record."""
+    return _encoder.encode(serving)
+
+
+def decode(data: bytes) -> Serving:
+    """Read a record; fields that are not known are skipped.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidMessage("damaged", f"model versions: {error}") from None
+
+
+def order(version: str) -> tuple[int, str]:
+    """Sort versions as Triton does, by number."""
+    return (int(version), version) if version.isdigit() else (-1, version)

@@ -28,7 +28,6 @@ PUBLISHED_ENCODER = MODEL_REPOSITORY / "encoder" / "1"
 """MiniLM as published, in 8 bits: what ours are measured against."""
 CROSS_ENCODER = highest_version(MODEL_REPOSITORY / "cross_encoder")
 RERANKER = highest_version(MODEL_REPOSITORY / "reranker")
-CROSS_ENCODER = highest_version(MODEL_REPOSITORY / "cross_encoder")
 
 
 class TextEncoder(Protocol):
@@ -57,6 +56,11 @@ def load_cross_encoder(folder: Path, threads: int = 1) -> PairScorer:
         folder, threads
     )
     return scorer
+
+
+def batching(model: str) -> Any:
+    """Return the module `batching` of a model: its budget of tokens, its buckets, how it packs."""
+    return _module(MODEL_REPOSITORY / model, "batching")
 
 
 def reranker_network() -> Any:

@@ -8,7 +8,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small p
 
 import typer
 
-from model_factory import encoder_export, reranker
+from model_factory import reranker
+from model_factory.compression import export as model_export
 from model_factory.evaluation import search as search_evaluation
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
 )
 
 export = typer.Typer(help="Turn published weights into what Triton serves.", no_args_is_help=True)
-export.command("encoder")(encoder_export.export_encoder)
+export.command("encoder")(model_export.export_encoder)
 app.add_typer(export, name="export")
 
 evaluate = typer.Typer(help="Measure what serves against human judgements.", no_args_is_help=True)

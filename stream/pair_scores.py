@@ -29,7 +29,7 @@ PAIRS_A_REQUEST = 10
 PAIRS_IN_FLIGHT = 256
 """Where so many are asked for already, more would only come too late."""
 LATE_S = 1.0
-"""How long an answer is waited for after its list went without it."""
+"""How long an answer is waited for, also when its list went without it; the next one may want it."""
 QUEUE = 2_000
 BACKGROUND_PAIRS = 4
 """Pairs of items in one request: few, so that a search which comes meanwhile waits little."""
@@ -106,7 +106,8 @@ class PairScores:
 
     async def _request(self, part: dict[bytes, Pair]) -> None:
         try:
-            scores, version = await self._cross_encoder.score(list(part.values()), LATE_S)
+            patience_s = max(LATE_S, self._timeout_s)
+            scores, version = await self._cross_encoder.score(list(part.values()), patience_s)
         except ModelUnavailable as error:
             self._telemetry.model_failures.labels(error.model, error.reason).inc()
         else:

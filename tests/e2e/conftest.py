@@ -116,6 +116,7 @@ class Engine:
             # A machine that runs all servers and the tests at once answers late now and then.
             "STREAMREC_TRITON__RERANK_DEADLINE_MS": "2000",
             "STREAMREC_TRITON__ENCODE_DEADLINE_MS": "2000",
+            "STREAMREC_TRITON__CROSS_ENCODE_DEADLINE_MS": "2000",
             **{
                 f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{self.name}"
                 for topic in (

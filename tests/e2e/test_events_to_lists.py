@@ -61,6 +61,22 @@ def test_a_list_is_as_the_contract_says(run: Any) -> None:
     run(body)
 
 
+def test_the_list_of_a_search_names_all_the_models_that_made_it(run: Any) -> None:
+    async def body(engine: Any) -> None:
+        worker = await engine.worker().ready()
+        await engine.load_shop()
+        made = await engine.list_for(await engine.search("sue", "red mug"))
+        assert set(made["model_versions"]) == {"encoder", "reranker", "cross_encoder"}
+        assert made["degraded"] == []
+        read = worker.metric("streamrec_pair_lookups_total", result="miss")
+        assert read > 0
+        again = await engine.list_for(await engine.search("pam", " Red  MUG "))
+        assert again["model_versions"] == made["model_versions"]
+        assert worker.metric("streamrec_pair_lookups_total", result="miss") == read
+
+    run(body)
+
+
 def test_what_is_bought_in_view_or_withdrawn_is_not_recommended(run: Any, wait_until: Any) -> None:
     async def body(engine: Any) -> None:
         worker = await engine.worker().ready()

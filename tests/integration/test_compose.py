@@ -333,7 +333,8 @@ def test_triton_is_asked_for_the_health_of_the_models_that_workers_use(services:
     how, _, script, url, *models = services["triton"]["healthcheck"]["test"]
     assert how == "CMD"
     assert url == "http://127.0.0.1:8000"
-    assert models == [Config().triton.encoder, Config().triton.reranker]
+    settings = Config().triton
+    assert models == [settings.encoder, settings.reranker, settings.cross_encoder]
     for model in models:
         assert (ROOT / "model_repository" / model / "config.pbtxt").is_file()
     copied = [rest.split() for name, rest in dockerfile(services["triton"]) if name == "COPY"]

@@ -8,8 +8,8 @@ REPOSITORY = Path(__file__).parents[2] / "model_repository"
 CONFIGS = sorted(REPOSITORY.glob("*/config.pbtxt"))
 
 
-def test_both_models_are_configured() -> None:
-    assert [path.parent.name for path in CONFIGS] == ["encoder", "reranker"]
+def test_all_models_are_configured() -> None:
+    assert [path.parent.name for path in CONFIGS] == ["cross_encoder", "encoder", "reranker"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)

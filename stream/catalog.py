@@ -22,7 +22,8 @@ import numpy as np
 from stream.core.candidates import Hits
 from stream.core.events import ItemMessage, Source, decode_item, item_updated_ms
 from stream.core.items import DIMENSIONS, FloatArray, IntArray, Item, ItemTable
-from stream.core.policy import DAY_MS, MINUTE_MS
+from stream.core.policy import DAY_MS, DEFAULT_POLICY, MINUTE_MS, Policy
+from stream.core.quality import assess
 from stream.core.versions import Serving
 from stream.errors import InvalidMessage, ModelUnavailable
 from stream.ports import DeadLetter, Encoder, ItemVector, NearestIndex, Publisher, RawMessage, TextIndex
@@ -49,8 +50,14 @@ class CatalogView:
         new_index: makes an empty index for one more version of the encoder.
     """
 
-    def __init__(self, new_index: Callable[[], NearestIndex], text: TextIndex, telemetry: Telemetry) -> None:
-        self.items = ItemTable()
+    def __init__(
+        self,
+        new_index: Callable[[], NearestIndex],
+        text: TextIndex,
+        telemetry: Telemetry,
+        policy: Policy = DEFAULT_POLICY,
+    ) -> None:
+        self.items = ItemTable(min_quality=policy.min_quality)
         self.text = text
         self.space = VectorSpace("", new_index())
         self._new_index = new_index
@@ -86,7 +93,7 @@ class CatalogView:
             if space is None or slot is None or made is None or made.source != self._sources[item_id]:
                 continue
             if version in made.vectors and not space.has_vector[slot]:
-                space.put(slot, made.vectors[version])
+                space.put(slot, made.vectors[version], findable=not self.items.held_back(made.item))
                 self._missing[version].discard(item_id)
         self._take_over()
 
@@ -171,28 +178,34 @@ class CatalogView:
         item = made.item
         known = self.items.get(item.item_id)
         slot = self.items.put(item)
+        held_back = self._count_held_back(known, item)
         self._sources[item.item_id] = made.source
         if self._serving is None and made.vectors and not self._spaces:
             self.space = self._open(next(iter(made.vectors)))  # nobody has said yet which version serves
         for version, space in self._spaces.items():
             if version in made.vectors:
-                space.put(slot, made.vectors[version])
+                space.put(slot, made.vectors[version], findable=not held_back)
                 self._missing[version].discard(item.item_id)
             else:
                 space.remove(slot)
                 self._missing[version].add(item.item_id)
         if not self._spaces:
             self.space.remove(slot)
-        if known is None or (known.text, known.brand, known.category) != (
-            item.text,
-            item.brand,
-            item.category,
+        if held_back:
+            if known is not None and not self.items.held_back(known):
+                self.text.remove(item.item_id)
+                self._text_changed = True
+        elif (
+            known is None
+            or self.items.held_back(known)
+            or (known.text, known.brand, known.category) != (item.text, item.brand, item.category)
         ):
             self.text.add(item.item_id, item.title, item.description, item.brand, item.category)
             self._text_changed = True
         self._note_new(item)
 
     def _remove(self, item_id: str) -> None:
+        self._count_held_back(self.items.get(item_id), None)
         slot = self.items.remove(item_id)
         if slot is not None:
             for space in self._spaces.values():
@@ -203,6 +216,18 @@ class CatalogView:
         for missing in self._missing.values():
             missing.discard(item_id)
         self._new.pop(item_id, None)
+
+    def _count_held_back(self, known: Item | None, item: Item | None) -> bool:
+        """Count by finding what is held back now and was not, or the other way; whether the item is."""
+        gauge = self._telemetry.catalogue_held_back
+        if known is not None and self.items.held_back(known):
+            for finding in known.quality_findings:
+                gauge.labels(finding).dec()
+        if item is None or not self.items.held_back(item):
+            return False
+        for finding in item.quality_findings:
+            gauge.labels(finding).inc()
+        return True
 
     def _open(self, version: str) -> VectorSpace:
         """Make the space of one more version: as large as the catalogue, and without a vector."""
@@ -341,16 +366,20 @@ class CatalogWriter:
 
     def _item(self, message: ItemMessage, source: Source) -> Item:
         known = self._view.items.get(message.item_id)
+        category, brand = " > ".join(message.category), message.brand or ""
+        quality = assess(message.title, message.description, brand, category, message.attributes)
         return Item(
             item_id=message.item_id,
             title=message.title,
             description=message.description,
-            category=" > ".join(message.category),
-            brand=message.brand or "",
+            category=category,
+            brand=brand,
             price=message.price,
             available=message.available,
             updated_ms=item_updated_ms(message, source),
             first_seen_ms=known.first_seen_ms if known else source.timestamp_ms,
+            quality=quality.score,
+            quality_findings=quality.findings,
         )
 
     def _could_be_healed(self, item_id: str) -> bool:

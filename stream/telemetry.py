@@ -85,6 +85,12 @@ class Telemetry:
             registry=self.registry,
         )
         self.catalogue_items = Gauge("streamrec_catalogue_items", "Items followed", registry=self.registry)
+        self.catalogue_held_back = Gauge(
+            "streamrec_catalogue_held_back",
+            "Items held back from lists, by what is wrong with their text",
+            ["finding"],
+            registry=self.registry,
+        )
         self.catalogue_without_vector = Gauge(
             "streamrec_catalogue_items_without_vector",
             "Items the encoder has not seen yet",

@@ -22,10 +22,13 @@ class VectorSpace(ItemVectors):
         super().__init__(version=version)
         self._index = index
 
-    def put(self, slot: int, vector: FloatArray) -> None:
-        """Add or replace the vector [384] of a slot."""
+    def put(self, slot: int, vector: FloatArray, *, findable: bool = True) -> None:
+        """Add or replace the vector [384] of a slot; one that is not `findable` is near to nothing."""
         super().put(slot, vector)
-        self._index.put(slot, vector)
+        if findable:
+            self._index.put(slot, vector)
+        else:
+            self._index.remove(slot)
 
     def remove(self, slot: int) -> None:
         """Let a slot have no vector."""

@@ -128,7 +128,7 @@ class Worker:
         parts.push_async_callback(redis.aclose)
         triton = triton_models.connect(config.triton.url)
         parts.push_async_callback(triton.close)
-        view = CatalogView(UsearchIndex, LexicalIndex(), telemetry)
+        view = CatalogView(UsearchIndex, LexicalIndex(), telemetry, config.policy)
         control = VersionControl(
             config,
             view,

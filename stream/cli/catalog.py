@@ -1,4 +1,4 @@
-"""`streamrec catalog`: load products, withdraw products."""
+"""`streamrec catalog`: load products, withdraw products, see which are held back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream.config import Config, load_config
 if TYPE_CHECKING:
     from stream.core.events import ItemMessage
 
-app = typer.Typer(help="Load and withdraw products.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Load, withdraw and check products.", no_args_is_help=True, rich_markup_mode=None)
 
 
 class Kind(StrEnum):
@@ -79,6 +79,80 @@ def remove(
     settings = load_config(config)
     run(_remove(settings, item_ids))
     say(f"{len(item_ids)} products are withdrawn from {settings.topics.items}")
+
+
+@app.command()
+def quality(
+    worst: Annotated[int, typer.Option(help="How many of the worst products to show.", min=0)] = 20,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Show which products are held back from lists, what is wrong with their texts, and the worst of them.
+
+    A product that is corrected and published again is scored anew and comes back by itself. What is held back
+    is set by policy.min_quality.
+
+    \b
+    Examples:
+      streamrec catalog quality
+      streamrec catalog quality --worst 5 --json
+    """
+    run(_quality(load_config(config), worst, json))
+
+
+async def _quality(config: Config, worst: int, json: bool) -> None:
+    from stream.adapters import vector_record
+    from stream.adapters.kafka_reading import last_values
+    from stream.core.quality import FINDINGS
+    from stream.errors import InvalidMessage
+
+    items, unreadable = [], 0
+    for value in (await last_values(config.kafka.bootstrap, config.topics.item_vectors)).values():
+        try:
+            items.append(vector_record.decode(value).item)
+        except InvalidMessage:
+            unreadable += 1
+    items.sort(key=lambda item: (item.quality, item.item_id))
+    held_back = [item for item in items if item.quality < config.policy.min_quality]
+    found = Counter(finding for item in items for finding in item.quality_findings)
+    among_held_back = Counter(finding for item in held_back for finding in item.quality_findings)
+    shown = [item for item in items[:worst] if item.quality_findings]
+    if json:
+        print_json(
+            {
+                "items": len(items),
+                "unreadable": unreadable,
+                "min_quality": config.policy.min_quality,
+                "held_back": len(held_back),
+                "findings": {
+                    finding: {
+                        "items": count,
+                        "held_back": among_held_back[finding],
+                        "meaning": FINDINGS.get(finding),
+                    }
+                    for finding, count in found.most_common()
+                },
+                "worst": [
+                    {
+                        "item_id": item.item_id,
+                        "quality": item.quality,
+                        "findings": item.quality_findings,
+                        "title": item.title,
+                    }
+                    for item in shown
+                ],
+            }
+        )
+        return
+    print(
+        f"{len(held_back)} of {len(items)} products are held back: quality below {config.policy.min_quality}"
+    )
+    for finding, count in found.most_common():
+        print(f"  {count:>6}  {finding:<16} {FINDINGS.get(finding, '')}")
+    for item in shown:
+        print(f"{item.quality:.2f}  {item.item_id:<12} {', '.join(item.quality_findings)}: {item.title[:60]}")
+    if unreadable:
+        say(f"{unreadable} records of {config.topics.item_vectors} could not be read")
 
 
 async def _import(

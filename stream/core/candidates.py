@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.disguise import clean_query
 from stream.core.events import LATEST_MS
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
@@ -167,10 +168,10 @@ def rows_needed(state: UserState, policy: Policy) -> list[str]:
 
 
 def query_of(state: UserState, at_ms: int, policy: Policy) -> Search | None:
-    """The newest search, where it still shapes the list."""
+    """The newest search, where it still shapes the list, in the letters that it shows."""
     if not state.searches or at_ms - state.searches[-1].at_ms > policy.query_minutes * MINUTE_MS:
         return None
-    return state.searches[-1]
+    return state.searches[-1]._replace(query=clean_query(state.searches[-1].query))
 
 
 def query_age(state: UserState, query: Search) -> int:

@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.policy import DEFAULT_POLICY
+
 DIMENSIONS = 384
 
 FloatArray = NDArray[np.float32]
@@ -29,6 +31,10 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """Epoch ms of the product's last update."""
     first_seen_ms: int = 0
     """Epoch ms of the first message about it; what makes an item new."""
+    quality: float = 1.0
+    """How far its text can be trusted, 0..1; see `stream.core.quality`."""
+    quality_findings: tuple[str, ...] = ()
+    """What lowers it, gravest first."""
 
     @property
     def text(self) -> str:
@@ -42,12 +48,17 @@ class ItemTable:
     A removed item's slot is used again; `generation` grows whenever that may make slots remembered
     elsewhere wrong. Not safe for concurrent writers; readers in the same thread see whole updates.
 
-    Columns, each of shape [capacity]: `available`, `price` (NaN where unknown), `category` (see
-    `category_names`), `first_seen_ms`, `freed_at` (the `generation` in which the slot last lost its item).
-    Vectors lie beside them, by version of the encoder: see `stream.core.vectors`.
+    Columns, each of shape [capacity]: `available` (may be in lists: the shop sells it, and it is not held
+    back), `price` (NaN where unknown), `category` (see `category_names`), `first_seen_ms`, `freed_at` (the
+    `generation` in which the slot last lost its item). Vectors lie beside them, by version of the encoder:
+    see `stream.core.vectors`.
+
+    Args:
+        min_quality: items of less quality are held back.
     """
 
-    def __init__(self, capacity: int = 1024) -> None:
+    def __init__(self, capacity: int = 1024, min_quality: float = DEFAULT_POLICY.min_quality) -> None:
+        self._min_quality = min_quality
         self.generation = 0
         self._slots: dict[str, int] = {}
         self._items: list[Item | None] = []
@@ -89,6 +100,10 @@ class ItemTable:
             raise KeyError(slot)
         return item
 
+    def held_back(self, item: Item) -> bool:
+        """Whether an item's text is too bad for lists."""
+        return item.quality < self._min_quality
+
     def put(self, item: Item) -> int:
         """Add or replace an item and return its slot."""
         slot = self._slots.get(item.item_id)
@@ -102,7 +117,7 @@ class ItemTable:
                     self._grow()
             self._slots[item.item_id] = slot
         self._items[slot] = item
-        self.available[slot] = item.available
+        self.available[slot] = item.available and not self.held_back(item)
         self.price[slot] = np.nan if item.price is None else item.price
         self.category[slot] = self._category_number(item.category)
         self.first_seen_ms[slot] = item.first_seen_ms

@@ -47,7 +47,9 @@ def empty(title: str, head: list[str], body: list[str]) -> float:
     more = sum(map(len, body)) + 2 * len(_HAN.findall(" ".join(body)))
     if letters == 0:
         return 0.6 if more >= 12 else 0.9
-    return 0.0 if more >= 12 else 0.55
+    if more >= 12:
+        return 0.0
+    return 0.55 if letters < 3 else 0.4
 
 
 _LOST = re.compile(

@@ -38,7 +38,7 @@ HONEST: list[dict[str, Any]] = [
 ]
 
 BAD: dict[str, list[dict[str, Any]]] = {
-    "empty": [{"title": "-"}, {"title": "N/A"}, {"title": "abc"}, {"title": "untitled", "description": "x"}],
+    "empty": [{"title": "-"}, {"title": "N/A"}, {"title": "ab"}, {"title": "untitled", "description": "x"}],
     "damaged": [
         {"title": "Caf\u00c3\u00a9 cr\u00c3\u00a8me br\u00c3\u00bbl\u00c3\u00a9e"},
         {"title": "\ufffdr\ufffdd m\ufffd\ufffdg"},

@@ -10,6 +10,7 @@ import typer
 
 from model_factory import reranker
 from model_factory.compression import export as model_export
+from model_factory.evaluation import pairs as pairs_evaluation
 from model_factory.evaluation import search as search_evaluation
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.add_typer(export, name="export")
 
 evaluate = typer.Typer(help="Measure what serves against human judgements.", no_args_is_help=True)
 evaluate.command("search")(search_evaluation.evaluate_search)
+evaluate.command("pairs")(pairs_evaluation.evaluate_pairs)
 evaluate.command("reranker")(reranker.evaluate_reranker)
 app.add_typer(evaluate, name="evaluate")
 

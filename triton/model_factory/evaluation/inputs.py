@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import math
@@ -11,7 +12,7 @@ import sys
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Product:
     description: str
     brand: str
     category: str
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def text(self) -> str:
@@ -47,6 +49,14 @@ class Offer:
     title: str
     cluster: str
     category: str
+
+
+def files_sha256(*paths: Path) -> str:
+    """Return the SHA-256 over what is in files, unpacked, in this order: two versions are compared by it."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(_text(path).encode()).digest())
+    return digest.hexdigest()
 
 
 def read_products(path: Path, counts: Counter[str] | None = None) -> list[Product]:
@@ -81,6 +91,7 @@ def read_products(path: Path, counts: Counter[str] | None = None) -> list[Produc
             _words(row.get("description")),
             _words(row.get("brand")),
             " > ".join(_words(part) for part in category) if isinstance(category, list) else _words(category),
+            attributes if isinstance(attributes := row.get("attributes"), dict) else {},
         )
         if not product.text:
             counts["products without title and description"] += 1

@@ -142,10 +142,11 @@ def evaluate(
     bootstrap = Bootstrap(np.array(list(values.values())).T, seed=seed)
     return {
         "data": {
+            "sha256": inputs.files_sha256(products_path, qrels_path),
             "products": len(products),
             "queries": len(judgements),
             "judgements": sum(len(places) for places, _ in judgements.values()),
-            "left_out": dict(left_out),
+            "left_out": {reason: count for reason, count in left_out.items() if count},
         },
         "models": {
             "published": {"folder": str(published.folder), "sha256": published.sha256},

@@ -1,0 +1,135 @@
+"""How alike two titles are by their letters alone: cosines of weighted bags of words and parts of words.
+
+What tells two products apart is written in few, rare words: model numbers, sizes, the number behind a name.
+Shops write them with and without spaces and with endings of their own ("LC 55CUG8362", "LC-55CUG8362KS").
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.text import words
+
+LEAST_PREFIX = 5
+MOST_JOINED = 3
+IDF_POWER = 3.0
+KINDS = {"": 1.0, "plain": 0.5, "prefix": 0.7, "pair": 0.5}
+"""Weights of what a title is made of, beside words with digits; chosen on categories taken in turns."""
+
+_PREFIX, _PAIR = "^", "_"  # no word has them
+
+Scores = NDArray[np.float32]
+
+
+class TfIdf:
+    """Cosines of bags of words, each word weighted by its count and its smoothed idf over all bags.
+
+    Args:
+        bags: the words of each text; an empty one is like nothing.
+        power: of the idf, ln((1 + bags) / (1 + bags with the word)) + 1.
+        weight: of a word, beside that.
+    """
+
+    def __init__(
+        self,
+        bags: Iterable[Sequence[str]],
+        power: float = 1.0,
+        weight: Callable[[str], float] = lambda _: 1.0,
+    ) -> None:
+        numbers: dict[str, int] = {}
+        counted = [
+            {numbers.setdefault(word, len(numbers)): count for word, count in Counter(bag).items()}
+            for bag in bags
+        ]
+        self._size = len(counted)
+        lengths = np.array([len(bag) for bag in counted], np.intp)
+        self._ends = np.cumsum(lengths)
+        self._words = np.fromiter(itertools.chain.from_iterable(counted), np.intp, lengths.sum())
+        counts = np.fromiter(
+            itertools.chain.from_iterable(bag.values() for bag in counted), np.float64, lengths.sum()
+        )
+        bags_with = np.bincount(self._words, minlength=len(numbers))
+        idf = (np.log((1 + self._size) / (1 + bags_with)) + 1) ** power
+        values = counts * (idf * [weight(word) for word in numbers])[self._words]
+        rows = np.repeat(np.arange(self._size), lengths)
+        norms = np.sqrt(np.bincount(rows, weights=values**2, minlength=self._size))
+        self._values = (values / norms[rows]).astype(np.float32)
+        by_word = np.argsort(self._words, kind="stable")
+        ends = np.cumsum(bags_with)[:-1]
+        self._texts_with = np.split(rows[by_word], ends)
+        self._values_with = np.split(self._values[by_word], ends)
+
+    def scores(self, place: int) -> Scores:
+        """Score all texts, itself too, by their cosine with one of them; shape [bags]."""
+        scores = np.zeros(self._size, np.float32)
+        start = self._ends[place - 1] if place else 0
+        for at in range(start, self._ends[place]):
+            word = self._words[at]
+            scores[self._texts_with[word]] += self._values[at] * self._values_with[word]
+        return scores
+
+
+def plain_words(title: str) -> list[str]:
+    """Split into lower-case words of two letters or digits and more, as most TF-IDF does."""
+    return re.findall(r"\w\w+", title.lower())
+
+
+def characters(title: str) -> list[str]:
+    """Cut every word, with a space at either end, into runs of three to five characters."""
+    found = []
+    for word in title.lower().split():
+        padded = f" {word} "
+        for length in (3, 4, 5):
+            found += [padded[at : at + length] for at in range(max(1, len(padded) - length + 1))]
+    return found
+
+
+def likeness(titles: Sequence[str]) -> TfIdf:
+    """Compare titles by words, where a rare word with digits says most.
+
+    Beside its words, a title holds: neighbours that another title writes as one word; the beginnings of words
+    with digits; pairs of neighbours of which one has a digit ("nova 2"). The idf counts cubed.
+    """
+    split = [words(title) for title in titles]
+    written = {word for found in split for word in found}
+    return TfIdf((_parts(found, written) for found in split), IDF_POWER, _weight)
+
+
+def _parts(found: Sequence[str], written: set[str]) -> list[str]:
+    joined = [
+        together
+        for length in range(2, MOST_JOINED + 1)
+        for at in range(len(found) - length + 1)
+        if (together := "".join(found[at : at + length])) in written
+    ]
+    whole = [*found, *joined]
+    prefixes = [
+        _PREFIX + word[:length]
+        for word in whole
+        if _has_digit(word)
+        for length in range(LEAST_PREFIX, len(word))
+    ]
+    pairs = [
+        left + _PAIR + right
+        for left, right in itertools.pairwise(found)
+        if _has_digit(left) or _has_digit(right)
+    ]
+    return [*whole, *prefixes, *pairs]
+
+
+def _weight(part: str) -> float:
+    if part.startswith(_PREFIX):
+        return KINDS["prefix"]
+    if _PAIR in part:
+        return KINDS["pair"]
+    return KINDS["" if _has_digit(part) else "plain"]
+
+
+def _has_digit(word: str) -> bool:
+    return any(character.isdigit() for character in word)

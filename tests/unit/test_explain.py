@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from ranking_shop import NOW_MS, RankingShop
 
 from stream.core.candidates import NO_HITS, Candidates, Context, Hits, gather
-from stream.core.explain import CLOSE_TO_ITEM, CLOSE_TO_QUERY, SOURCES, TITLE_CHARS, explain
+from stream.core.explain import (
+    CLOSE_TO_ITEM,
+    CLOSE_TO_QUERY,
+    PAIRS_OF_ITEM,
+    SOURCES,
+    TITLE_CHARS,
+    claims,
+    explain,
+)
 from stream.core.items import Item
 from stream.core.policy import DAY_MS, Policy
 
@@ -156,6 +164,35 @@ def test_a_like_item_names_what_it_is_like() -> None:
     shop = RankingShop(sessions=0)
     shop.click("ann", "item-80")
     assert said(shop, "item-81", **ALONE) == ("similar", "similar to THING 80")
+
+
+def test_what_is_found_unlike_the_newest_item_is_not_called_similar_to_it() -> None:
+    shop = RankingShop(sessions=0)
+    shop.click("ann", "item-80")
+    source, _ = said(shop, "item-81", unlike=np.array([shop.slot("item-81")], np.int32), **ALONE)
+    assert source != "similar"
+
+
+def test_what_is_found_unlike_the_newest_item_may_be_similar_to_the_one_before() -> None:
+    shop = RankingShop(sessions=0)
+    shop.click("ann", "item-82", at_ms=NOW_MS - 1)
+    shop.click("ann", "item-80")
+    unlike = np.array([shop.slot("item-81")], np.int32)
+    assert said(shop, "item-81", unlike=unlike, **ALONE) == ("similar", "similar to THING 82")
+
+
+def test_only_what_could_be_called_similar_to_the_newest_item_is_read() -> None:
+    shop = RankingShop(sessions=0)
+    shop.click("ann", "item-80")
+    context, found = made(shop, **ALONE)
+    positions = claims(found)
+    assert 0 < len(positions) <= PAIRS_OF_ITEM
+    cosines = found.cosine_rows[0][positions]
+    assert (cosines >= CLOSE_TO_ITEM).all()
+    assert (np.diff(cosines) <= 0).all()
+    assert found.slots[positions[0]] in context.near_session.slots
+    nobody = made(shop, "bob")[1]
+    assert len(claims(nobody)) == 0
 
 
 def test_an_item_bought_before_says_so() -> None:

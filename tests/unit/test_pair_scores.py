@@ -117,6 +117,18 @@ def test_scores_of_another_version_are_forgotten(run: Any) -> None:
     run(body)
 
 
+def test_scores_are_forgotten_as_soon_as_another_version_serves(run: Any) -> None:
+    async def body() -> None:
+        desk = Desk()
+        await desk.one(RED)
+        desk.model.version = "2"
+        desk.scores.keep_only("2")
+        assert np.isnan(desk.scores.known([RED])[0])
+        assert await desk.one(RED) == ([1.0], "2")
+
+    run(body)
+
+
 def test_the_oldest_that_nobody_wanted_lately_are_forgotten_first(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

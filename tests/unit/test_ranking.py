@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from stream.core import blend, ranking
 from stream.core.candidates import Candidates, Context, Hits, gather
 from stream.core.items import Item
 from stream.core.policy import DAY_MS, Policy
-from stream.core.ranking import FEATURES, blended, features, select
+from stream.core.ranking import FEATURES, blended, features, query_score, select, to_read
 
 POLICY = Policy()
 
@@ -165,3 +167,30 @@ def test_a_search_counts_less_for_every_item_touched_after_it() -> None:
 def test_without_a_search_nothing_is_added(shop: RankingShop) -> None:
     context, found = made(shop, "user-1")
     assert not ranking.query_score(context, found).any()
+
+
+def test_of_a_search_the_best_matches_are_read_best_first() -> None:
+    shop = RankingShop(sessions=0)
+    shop.search("ann", "thing")
+    context, found = searched(shop, "item-50")
+    positions = to_read(context, found, 8)
+    assert shop.names(found.slots[positions])[0] == "item-50"
+    assert len(positions) == 8
+    assert found.by("search")[positions].all()
+    assert (np.diff(query_score(context, found)[positions]) <= 0).all()
+    assert len(to_read(*made(shop, "nobody"), 8)) == 0
+
+
+def test_what_the_cross_encoder_read_moves_and_nothing_else_does() -> None:
+    shop = RankingShop(sessions=0)
+    shop.search("ann", "thing")
+    context, found = searched(shop, "item-50")
+    plain = query_score(context, found)
+    positions = to_read(context, found, 4)
+    scores = np.array([0.0, 0.0, 0.0, 1.0], np.float32)
+    moved = query_score(replace(context, read=Hits(found.slots[positions], scores)), found) - plain
+    assert moved[positions[3]] > 0
+    assert (moved[positions[:3]] < 0).all()
+    others = np.setdiff1d(np.arange(len(found)), positions)
+    assert not moved[others].any()
+    assert abs(float(moved.sum())) < 1e-4

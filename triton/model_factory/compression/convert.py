@@ -20,10 +20,11 @@ CROSS_ENCODER_TOKENS = served.batching("cross_encoder").MAX_TOKENS
 
 
 def convert(folder: Path, output: Path, precision: Precision, pooling: Pooling = "mean") -> None:
-    """Write an encoder's two files into `output`, which is made where it is missing.
+    """Write the two files of an encoder or a cross-encoder into `output`, which is made where it is missing.
 
     Args:
         folder: of config.json, model.safetensors and tokenizer.json.
+        pooling: of an encoder, see `graph.encoder`.
 
     Raises:
         typer.BadParameter: the folder holds no model that can be exported, or onnx is missing.
@@ -37,11 +38,7 @@ def convert(folder: Path, output: Path, precision: Precision, pooling: Pooling =
     model = bert.read(folder)
     check_onnx()
     if model.is_cross_encoder:
-        calibration = said.get("calibration", {})
-        slope, shift = (
-            float(calibration.get(name, default)) for name, default in (("slope", 1), ("shift", 0))
-        )
-        made = graph.cross_encoder(model, precision, CROSS_ENCODER_TOKENS, slope, shift)
+        made = graph.cross_encoder(model, precision, CROSS_ENCODER_TOKENS)
     else:
         made = graph.encoder(model, precision, ENCODER_TOKENS, pooling)
     output.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def export_encoder(
         console.print("cosine with the 32-bit model in torch:", cosines)
         if parity.too_far(cosines, precision):
             console.print(
-                f"The vectors stray too far from those of torch, nothing is written: in {precision} the least "
+                f"The vectors stray too far from torch's, so nothing is written: in {precision} the least "
                 f"cosine may be {parity.WORST_COSINE[precision]}."
             )
             raise typer.Exit(1)

@@ -51,22 +51,18 @@ def encoder(bert: Bert, precision: Precision, tokens: int, pooling: Pooling = "m
     return writer.model("encoder", ("token_ids", "positions", "text_numbers"), "embeddings", bert.hidden)
 
 
-def cross_encoder(
-    bert: Bert, precision: Precision, tokens: int, slope: float = 1.0, shift: float = 0.0
-) -> Any:
-    """Return the graph from (token_ids, positions, segments, text_numbers, numbers) to scores [pairs] in 0..1.
+def cross_encoder(bert: Bert, precision: Precision, tokens: int) -> Any:
+    """Return the graph from (token_ids, positions, segments, text_numbers, numbers) to scores [pairs], 0..1.
 
     Args:
         tokens: most of a pair.
-        slope, shift: of the calibration: score = sigmoid(slope * logit + shift), Platt 1999.
     """
     writer = _Writer(bert, precision)
     first = writer.first_tokens(writer.embed(tokens, segments=True))
     pooled = writer.linear(first, bert.weights["pooler.dense.weight"].T, bert.weights["pooler.dense.bias"])
     pooled = writer.in_32_bits(writer("Tanh", pooled))
-    weight = slope * bert.weights["classifier.weight"].T
-    bias = slope * bert.weights["classifier.bias"] + shift
-    logit = writer("Add", writer("MatMul", pooled, writer.exact(weight)), writer.exact(bias))
+    logit = writer("MatMul", pooled, writer.exact(bert.weights["classifier.weight"].T))
+    logit = writer("Add", logit, writer.exact(bert.weights["classifier.bias"]))
     writer("Sigmoid", writer("Squeeze", logit, writer.integers(1)), name="scores")
     return writer.model(
         "cross_encoder", ("token_ids", "positions", "segments", "text_numbers"), "scores", None

@@ -82,7 +82,7 @@ MESSAGES = {
                 "offset": 42,
                 "event_time": 1769860801000,
             },
-            "model_versions": {"encoder": "1", "reranker": "1"},
+            "model_versions": {"encoder": "1", "reranker": "1", "cross_encoder": "1"},
             "degraded": [],
             "items": [
                 {

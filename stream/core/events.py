@@ -197,7 +197,7 @@ class RecommendationList(msgspec.Struct, frozen=True):
     model_versions: dict[str, str]
     """Version by name of the models that took part."""
     degraded: list[str]
-    """What had to be left out, such as `reranker`; empty when all is well."""
+    """What had to be left out: `encoder`, `cross_encoder`, `reranker`; `empty` for a list of nothing."""
     items: list[RecommendedItem]
     """Best first; empty where nothing can be recommended."""
 

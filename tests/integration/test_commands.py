@@ -17,12 +17,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders import item_vector
 
 from stream.adapters import redis_client
 from stream.adapters.kafka_clients import consumer, producer
 from stream.adapters.kafka_reading import last_value, last_values
 from stream.adapters.kafka_topics import create_topics
 from stream.adapters.redis_state import RedisStateStore
+from stream.adapters.vector_record import encode
 from stream.config import Config, load_config
 from stream.core.events import ClickMessage, ItemMessage, SearchMessage, Source, decode_click, decode_search
 from stream.core.policy import DEFAULT_POLICY
@@ -167,6 +169,26 @@ def test_a_catalogue_is_imported_and_products_are_withdrawn(shop: Shop) -> None:
     left = asyncio.run(last_values(shop.config.kafka.bootstrap, shop.config.topics.items))
     assert len(left) == 599
     assert b"01001" not in left
+
+
+def test_products_that_are_held_back_are_reported_with_what_is_wrong(shop: Shop) -> None:
+    shop.send(
+        shop.config.topics.item_vectors,
+        (b"mug", encode(item_vector("mug", "red mug for tea"))),
+        (b"bad", encode(item_vector("bad", "mug tv", quality=0.2, quality_findings=("keywords", "markup")))),
+        (b"gone", encode(item_vector("gone", quality=0.1, quality_findings=("empty",)))),
+        (b"gone", None),
+        (b"damaged", b"\x02?"),
+    )
+    shown = shop.run("catalog", "quality")
+    assert "1 of 2 products are held back: quality below 0.5" in shown.stdout
+    assert "0.20  bad          keywords, markup: mug tv" in shown.stdout
+    assert "unrelated kinds of products are listed" in shown.stdout
+    assert "1 records of" in shown.stderr
+    report = json.loads(shop.run("catalog", "quality", "--worst", "1", "--json").stdout)
+    assert (report["items"], report["held_back"], report["unreadable"]) == (2, 1, 1)
+    assert report["findings"]["keywords"]["held_back"] == 1
+    assert [item["item_id"] for item in report["worst"]] == ["bad"]
 
 
 def test_an_imported_file_says_what_it_skipped_and_why(shop: Shop) -> None:

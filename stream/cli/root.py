@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from stream.cli import catalog, configuration, local, publish, replay, schema, topics, user, watch, worker
+from stream.cli import (
+    catalog,
+    configuration,
+    local,
+    models,
+    publish,
+    replay,
+    schema,
+    topics,
+    user,
+    watch,
+    worker,
+)
 from stream.errors import StreamrecError
 
 app = typer.Typer(
@@ -26,6 +38,7 @@ app.command("publish")(publish.publish)
 app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.add_typer(user.app, name="user")
+app.add_typer(models.app, name="models")
 app.command("config")(configuration.show)
 
 

@@ -1,37 +1,91 @@
-"""`MANIFEST.json`, which lies beside a model's files and says where they come from and what they can do."""
+"""`MANIFEST.json` and `MODEL_CARD.md`, which lie beside a version's files; see `stream.models.manifest`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-NAME = "MANIFEST.json"
+import msgspec
+
+from model_factory import canaries
+from stream.models.manifest import CARD, NAME, card, content, read, sha256
+
+__all__ = ["CARD", "NAME", "sha256", "update", "write"]
 
 
 def write(folder: Path, files: Iterable[str], packages: Iterable[str], **said: Any) -> None:
-    """Write the manifest of a model.
+    """Write the manifest and the card of a version, with the hash of every file that lies there.
+
+    A few requests are put to the model, and its answers recorded: what it must answer where it serves.
 
     Args:
         folder: of one version of the model.
-        files: names in it whose size and sha256 are recorded.
+        files: names that must be among its files.
         packages: whose versions are recorded as what made the files.
-        said: `origin`, `licence`, `made`, `figures`, as JSON values.
+        said: `model`, `version` (else the folders' names), `origin`, `licence`, `made`, `data_sha256`,
+            `parameters`, `figures`, `measured`, as JSON values.
+
+    Raises:
+        FileNotFoundError: one of `files` is missing.
     """
-    manifest: Mapping[str, Any] = {
-        **said,
-        "made_with": {package: version(package) for package in packages},
-        "files": {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in files
+    for name in files:
+        (folder / name).stat()
+    model = said.get("model") or folder.parent.name
+    made = canaries.record(model, folder)
+    _save(
+        folder,
+        {
+            **said,
+            "model": model,
+            "version": said.get("version") or folder.name,
+            "commit": _commit(),
+            "made_with": {package: version(package) for package in packages},
+            **({"canary": msgspec.to_builtins(made)} if made else {}),
         },
-    }
-    (folder / NAME).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    )
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def update(folder: Path, **said: Any) -> None:
+    """Change what a manifest says, hash the files anew, and write the card anew."""
+    _save(folder, {**json.loads((folder / NAME).read_text()), **said})
+
+
+def _save(folder: Path, said: dict[str, Any]) -> None:
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in content(folder)}
+    text = json.dumps({**said, "files": files}, indent=2, ensure_ascii=False)
+    (folder / NAME).write_text(_numbers_in_lines(text) + "\n")
+    (folder / CARD).write_text(card(said["model"], str(said["version"]), read(folder)))
+
+
+def _numbers_in_lines(text: str) -> str:
+    """Put the numbers of a list, which a canary has hundreds of, beside each other."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        bare = line.strip()
+        if lines and bare.rstrip(",").lstrip("-").replace(".", "").replace("e-", "").isdigit():
+            lines[-1] += ("" if lines[-1].endswith("[") else " ") + bare
+        elif lines and bare in ("]", "],") and lines[-1][-1].isdigit():
+            lines[-1] += bare
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _commit() -> str:
+    """The commit of the code, with "+" where it was changed since; "" outside of a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()

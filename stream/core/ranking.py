@@ -9,10 +9,10 @@ invented. Scores of both models are trained as logits of "this item is next" by 
 they are log p(item | shopper) up to a constant; the encoder was trained with a softmax over 20 times the
 cosine (sentence-transformers' MultipleNegativesRankingLoss, scale 20), so 20 times the match is
 log p(query | item) up to a constant. Their sum is log p(item | shopper, query) where query and shopper are
-independent given the item. The match is `cosine + .15 * BM25 / max BM25`, refined where the cross-encoder
-read the item, as in `stream.core.search`. A search ages as an item of the session does: every distinct item
-touched after it takes its weight times `SESSION_RECENCY`. While nothing was touched since, what does not
-match only fills up.
+independent given the item. The match is `cosine + .15 * BM25 / max BM25`, regularised by neighbours and
+refined where the cross-encoder read the item, as in `stream.core.search`. A search ages as an item of the
+session does: every distinct item touched after it takes its weight times `SESSION_RECENCY`. While nothing
+was touched since, what does not match only fills up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stream.core.candidates import (
 )
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS, Policy
-from stream.core.search import best_matches, match, refined
+from stream.core.search import best_matches, match, refined, regularised
 from stream.core.signals import popularity_at
 
 FEATURES = (
@@ -89,6 +89,7 @@ _LIFT, _BOUGHT, _POPULARITY, _SIMILARITY = map(
 """Where groups of features begin."""
 
 _computed: WeakKeyDictionary[Candidates, FloatArray] = WeakKeyDictionary()
+_matched: WeakKeyDictionary[Candidates, FloatArray] = WeakKeyDictionary()
 
 
 def features(context: Context, candidates: Candidates) -> FloatArray:
@@ -120,8 +121,7 @@ def query_score(context: Context, candidates: Candidates) -> FloatArray:
         return np.zeros(len(candidates), np.float32)
     weight = QUERY_SCALE * SESSION_RECENCY ** query_age(context.state, context.query)
     read = np.searchsorted(candidates.slots, context.read.slots)
-    matches = refined(match(candidates.cosine_query, candidates.bm25), read, context.read.scores)
-    return np.float32(weight) * matches
+    return np.float32(weight) * refined(_matches(context, candidates), read, context.read.scores)
 
 
 def to_read(context: Context, candidates: Candidates, limit: int) -> NDArray[np.intp]:
@@ -129,8 +129,7 @@ def to_read(context: Context, candidates: Candidates, limit: int) -> NDArray[np.
     if context.query is None:
         return np.zeros(0, np.intp)
     found = np.flatnonzero(candidates.by("search"))
-    matches = match(candidates.cosine_query[found], candidates.bm25[found])
-    return found[best_matches(matches, limit)]
+    return found[best_matches(_matches(context, candidates)[found], limit)]
 
 
 def select(
@@ -166,6 +165,17 @@ def select(
         if len(chosen) == policy.list_length:
             break
     return chosen
+
+
+def _matches(context: Context, candidates: Candidates) -> FloatArray:
+    """How well each candidate [N] matches the search; computed once for the same candidates."""
+    matches = _matched.get(candidates)
+    if matches is None:
+        matches = match(candidates.cosine_query, candidates.bm25)
+        found = np.flatnonzero(candidates.by("search"))
+        matches[found] = regularised(matches[found], context.space.vectors[candidates.slots[found]])
+        _matched[candidates] = matches
+    return matches
 
 
 def _features(context: Context, candidates: Candidates) -> FloatArray:

@@ -1,8 +1,6 @@
 """Hybrid search: what the words say and what the vectors say, in one score.
 
-Measured on the Icecat judgements by `model-factory evaluate search`, with the classes that serve. Left out:
-smoothing each product's vector with its 15 nearest, which gains .019 of nDCG@10 on judged products and
-nothing on the whole catalogue, since each changed product would change the vectors around it.
+Measured on the Icecat judgements by `model-factory evaluate search`, with the classes that serve.
 """
 
 from __future__ import annotations
@@ -15,6 +13,10 @@ from stream.core.items import FloatArray
 LEXICAL_WEIGHT = 0.15
 """What the best lexical hit adds to a cosine. Of 0 to .5: less ranks the whole Icecat catalogue worse, more
 the judged products."""
+
+NEIGHBOURS, NEIGHBOURS_SHARE = 10, 0.3
+"""How many found products close to a found one have a say in its match, and how much. Of 5 to 30 neighbours
+and a share of .3 or .5, all gain on the judged Icecat products."""
 
 CROSS_BEST = 20
 """How many of the best matches of a search the cross-encoder reads; each costs milliseconds."""
@@ -38,6 +40,28 @@ def match(cosine: FloatArray, relative_bm25: FloatArray) -> FloatArray:
     """
     fused: FloatArray = cosine + np.float32(LEXICAL_WEIGHT) * relative_bm25
     return fused
+
+
+def regularised(matches: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Let similar products match similarly: .7 of the own match + .3 of the mean of the 10 nearest found.
+
+    Score regularisation over what a query found (Diaz 2005, doi:10.1145/1099554.1099722). It lifts products
+    of the kind that the query asks for over single ones that happen to share its words.
+
+    Args:
+        matches: of the found products [n].
+        vectors: theirs, zero where there is none [n, 384].
+    """
+    count = min(NEIGHBOURS, len(matches) - 1)
+    if count < 1:
+        return matches
+    near = vectors @ vectors.T
+    np.fill_diagonal(near, -2.0)  # not itself
+    nearest = np.argpartition(-near, count - 1, axis=1)[:, :count]
+    smooth: FloatArray = np.float32(1 - NEIGHBOURS_SHARE) * matches + np.float32(NEIGHBOURS_SHARE) * matches[
+        nearest
+    ].mean(axis=1)
+    return smooth
 
 
 def best_matches(matches: FloatArray, limit: int = CROSS_BEST) -> NDArray[np.intp]:

@@ -148,8 +148,9 @@ def test_a_better_match_ranks_higher_where_the_shopper_does_not_care() -> None:
     shop.search("ann", "thing 80")
     context, found = searched(shop, "item-80")
     chosen = select(context, found, np.zeros(len(found), np.float32), Policy(max_per_category=100))
-    order = (found.cosine_query + 0.15 * found.bm25)[[position for position, _ in chosen]]
+    order = query_score(context, found)[[position for position, _ in chosen]]
     assert (np.diff(order) <= 1e-6).all()
+    assert shop.names([found.slots[chosen[0][0]]]) == ["item-80"]
 
 
 def test_a_search_counts_less_for_every_item_touched_after_it() -> None:

@@ -1,14 +1,17 @@
 """The fused score of hybrid search."""
 
 import numpy as np
+import pytest
 
 from stream.core.search import (
     CROSS_BEST,
     CROSS_WEIGHT,
     LEXICAL_WEIGHT,
+    NEIGHBOURS_SHARE,
     best_matches,
     match,
     refined,
+    regularised,
     relative,
 )
 
@@ -53,3 +56,21 @@ def test_scores_that_are_all_alike_change_nothing() -> None:
     matches = np.array([0.5, 0.6], np.float32)
     assert refined(matches, np.array([0, 1]), np.full(2, 0.9, np.float32)).tolist() == matches.tolist()
     assert refined(matches, np.zeros(0, np.intp), np.zeros(0, np.float32)).tolist() == matches.tolist()
+
+
+def test_a_product_among_others_that_match_rises_above_a_lonely_one() -> None:
+    kind = np.eye(4, dtype=np.float32)
+    vectors = np.stack([kind[0]] * 12 + [kind[1]] * 12)
+    matches = np.array([0.5] * 12 + [0.5] + [0.1] * 11, np.float32)
+    smooth = regularised(matches, vectors)
+    assert smooth[:12] == pytest.approx(0.5)
+    assert smooth[12] == pytest.approx(0.5 - NEIGHBOURS_SHARE * 0.4)
+
+
+def test_regularising_keeps_what_is_alone_and_what_matches_alike() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    assert regularised(np.array([0.4], np.float32), vectors[:1]).tolist() == [np.float32(0.4)]
+    assert regularised(np.zeros(0, np.float32), vectors[:0]).tolist() == []
+    alike = regularised(np.full(3, 0.7, np.float32), vectors)
+    np.testing.assert_allclose(alike, 0.7, rtol=1e-6)
+    assert alike.dtype == np.float32

@@ -28,21 +28,20 @@ def scores(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 
 def test_tf_idf_is_the_cosine_of_counts_times_smoothed_idf() -> None:
-    found = TfIdf([["a", "b"], ["a", "a"], ["c"], []]).scores(0)
+    found = TfIdf([["a", "b"], ["a", "a"], ["c"], []]).scores(places(0))[0]
     a, b = math.log(5 / 3) + 1, math.log(5 / 2) + 1
     np.testing.assert_allclose(found, [1.0, a / math.hypot(a, b), 0.0, 0.0], rtol=1e-6)
 
 
 def test_tf_idf_can_count_the_idf_more_and_some_words_less() -> None:
-    found = TfIdf([["a", "b"], ["a", "c"]], power=3, weight=lambda word: 0.5 if word == "b" else 1.0).scores(
-        0
-    )
+    weighted = TfIdf([["a", "b"], ["a", "c"]], power=3, weight=lambda word: 0.5 if word == "b" else 1.0)
+    found = weighted.scores(places(0))[0]
     b = c = (math.log(3 / 2) + 1) ** 3  # the idf of a is 1
     assert found[1] == pytest.approx(1 / (math.hypot(1, 0.5 * b) * math.hypot(1, c)))
 
 
 def test_an_empty_title_is_like_nothing_not_even_itself() -> None:
-    assert TfIdf([[], ["a"]]).scores(0).tolist() == [0.0, 0.0]
+    assert TfIdf([[], ["a"]]).scores(places(0))[0].tolist() == [0.0, 0.0]
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=6), min_size=1, max_size=8), st.data())
@@ -51,8 +50,8 @@ def test_tf_idf_equals_dense_arithmetic(bags: list[list[str]], data: st.DataObje
     counts = np.array([[bag.count(letter) for letter in letters] for bag in bags], float)
     table = counts * (np.log((1 + len(bags)) / (1 + (counts > 0).sum(axis=0))) + 1)
     table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
-    place = data.draw(st.integers(0, len(bags) - 1))
-    np.testing.assert_allclose(TfIdf(bags).scores(place), table @ table[place], atol=1e-6)
+    some = places(*data.draw(st.lists(st.integers(0, len(bags) - 1), min_size=1)))
+    np.testing.assert_allclose(TfIdf(bags).scores(some), table[some] @ table.T, atol=1e-6)
 
 
 def test_words_and_characters_are_cut_as_most_tf_idf_cuts_them() -> None:
@@ -72,7 +71,7 @@ TITLES = [
 
 
 def nearest(titles: list[str], place: int) -> int:
-    found = likeness(titles).scores(place)
+    found = likeness(titles).scores(places(place))[0]
     found[place] = -1
     return int(found.argmax())
 
@@ -88,7 +87,7 @@ def test_the_number_behind_a_name_says_more_than_a_colour() -> None:
 
 def test_a_number_and_its_unit_are_one_word_however_written() -> None:
     titles = ["phone x 64 gb", "phone x 64gb", "phone x 32gb"]
-    found = likeness(titles).scores(0)
+    found = likeness(titles).scores(places(0))[0]
     assert found[1] > found[2]
 
 

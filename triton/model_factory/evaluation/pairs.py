@@ -18,7 +18,7 @@ from model_factory.evaluation import inputs, report
 from model_factory.evaluation.inputs import Offer
 from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from model_factory.evaluation.titles import Scores, TfIdf, characters, likeness, plain_words
-from model_factory.evaluation.vectors import Encoder, Vectors
+from model_factory.evaluation.vectors import Encoder
 
 METRICS = {
     "accuracy_at_1": "share of offers whose nearest other offer is of the same cluster",
@@ -39,7 +39,7 @@ ENCODER_WEIGHT = 0.1
 """What a cosine of vectors counts beside one of words; chosen on categories taken in turns."""
 
 _CUT = 10
-_ROWS_AT_ONCE = 256
+_BLOCK = 128
 
 
 def evaluate_pairs(
@@ -101,11 +101,12 @@ def evaluate(
     systems = Systems(titles, published, ours)
     ranks: dict[str, NDArray[np.int64]] = {name: np.zeros(len(queries), np.int64) for name in SYSTEMS}
     own = _members(clusters)
-    progress = track(systems.scores(queries), "comparing", total=len(queries), console=Console(stderr=True))
-    for number, scored in enumerate(progress):
-        query = queries[number]
-        for name, scores in scored.items():
-            ranks[name][number] = rank(scores, query, own[clusters[query]])
+    for start in track(range(0, len(queries), _BLOCK), "comparing", console=Console(stderr=True)):
+        block = queries[start : start + _BLOCK]
+        for name, scores in systems.scores(block).items():
+            ranks[name][start : start + _BLOCK] = [
+                rank(row, query, own[clusters[query]]) for row, query in zip(scores, block, strict=True)
+            ]
     columns = {(name, metric): place for place, (name, metric) in enumerate(_pairs())}
     values = np.column_stack([_metrics(found) for found in ranks.values()])
     categories = np.array([offers[query].category for query in queries])
@@ -152,17 +153,14 @@ class Systems:
             else ours.encode(texts, "titles with our encoder")
         )
 
-    def scores(self, queries: NDArray[np.intp]) -> Iterator[dict[str, Scores]]:
-        """Score for each query in turn; shape [offers] a system, equal titles exactly alike."""
-        for start in range(0, len(queries), _ROWS_AT_ONCE):
-            block = queries[start : start + _ROWS_AT_ONCE]
-            published = _cosines(self._published, self._number[block])
-            ours = published if self._ours is self._published else _cosines(self._ours, self._number[block])
-            for row, query in enumerate(block.tolist()):
-                scored = {name: system.scores(query) for name, system in self._lexical.items()}
-                scored["published"], scored["encoder"] = published[row][self._number], ours[row][self._number]
-                scored["fused"] = scored["lexical"] + np.float32(ENCODER_WEIGHT) * scored["encoder"]
-                yield scored
+    def scores(self, queries: NDArray[np.intp]) -> dict[str, Scores]:
+        """Score all offers for some of them, shape [queries, offers] a system; equal titles are alike."""
+        scored = {name: system.scores(queries) for name, system in self._lexical.items()}
+        rows = self._number[queries]
+        scored["published"] = (self._published[rows] @ self._published.T)[:, self._number]
+        scored["encoder"] = (self._ours[rows] @ self._ours.T)[:, self._number]
+        scored["fused"] = scored["lexical"] + np.float32(ENCODER_WEIGHT) * scored["encoder"]
+        return scored
 
 
 def rank(scores: Scores, query: int, own: NDArray[np.intp]) -> int:
@@ -223,11 +221,6 @@ def tables(figures: Mapping[str, Any]) -> list[report.Table]:
             ],
         ),
     ]
-
-
-def _cosines(vectors: Vectors, rows: NDArray[np.intp]) -> Scores:
-    cosines: Scores = vectors[rows] @ vectors.T
-    return cosines
 
 
 def _members(clusters: NDArray[np.intp]) -> list[NDArray[np.intp]]:

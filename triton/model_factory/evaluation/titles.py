@@ -23,6 +23,7 @@ KINDS = {"": 1.0, "plain": 0.5, "prefix": 0.7, "pair": 0.5}
 """Weights of what a title is made of, beside words with digits; chosen on categories taken in turns."""
 
 _PREFIX, _PAIR = "^", "_"  # no word has them
+_FREQUENT = 0.02
 
 Scores = NDArray[np.float32]
 
@@ -62,16 +63,25 @@ class TfIdf:
         self._values = (values / norms[rows]).astype(np.float32)
         by_word = np.argsort(self._words, kind="stable")
         ends = np.cumsum(bags_with)[:-1]
-        self._texts_with = np.split(rows[by_word], ends)
+        self._bags_with = np.split(rows[by_word], ends)
         self._values_with = np.split(self._values[by_word], ends)
+        # Words that very many have are multiplied as a matrix, which is far quicker than one by one.
+        self._column = np.full(len(numbers), -1)
+        frequent = np.flatnonzero(bags_with > _FREQUENT * self._size)
+        self._column[frequent] = np.arange(len(frequent))
+        self._dense = np.zeros((len(frequent), self._size), np.float32)
+        for column, word in enumerate(frequent):
+            self._dense[column, self._bags_with[word]] = self._values_with[word]
 
-    def scores(self, place: int) -> Scores:
-        """Score all texts, itself too, by their cosine with one of them; shape [bags]."""
-        scores = np.zeros(self._size, np.float32)
-        start = self._ends[place - 1] if place else 0
-        for at in range(start, self._ends[place]):
-            word = self._words[at]
-            scores[self._texts_with[word]] += self._values[at] * self._values_with[word]
+    def scores(self, places: NDArray[np.intp]) -> Scores:
+        """Score all bags, themselves too, by their cosine with some of them; shape [places, bags]."""
+        scores = self._dense[:, places].T @ self._dense
+        for row, place in zip(scores, places.tolist(), strict=True):
+            start = self._ends[place - 1] if place else 0
+            for at in range(start, self._ends[place]):
+                word = self._words[at]
+                if self._column[word] < 0:
+                    row[self._bags_with[word]] += self._values[at] * self._values_with[word]
         return scores
 
 

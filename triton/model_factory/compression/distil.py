@@ -1,0 +1,123 @@
+"""The command `distil`: a smaller model learns the vectors of larger ones, on texts that need no labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from model_factory.compression import corpus
+from model_factory.compression.teachers import Teacher
+
+TARGETS, TEXTS = "distil.npz", "distil.parquet"
+
+console = Console(stderr=True)
+
+
+def distil(
+    data: Annotated[Path, typer.Argument(help="Folder that `model-factory prepare` wrote.", exists=True)],
+    output: Annotated[Path, typer.Argument(help="Folder of the teachers' vectors, and of the run.")],
+    teachers: Annotated[
+        list[Path],
+        typer.Option("--teacher", help="Folder of a teacher, repeatable: see `fetch-teachers`."),
+    ],
+    weights: Annotated[
+        str | None, typer.Option(help="What each teacher counts, as in 2,1,1; else all the same.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A TOML file, or the name of a shipped recipe.")] = "distil",
+    changes: Annotated[
+        list[str], typer.Option("--set", help="A value of the recipe, as in model.layers=[0,2,5].")
+    ] = [],  # noqa: B006 - typer's way
+    only_vectors: Annotated[
+        bool, typer.Option("--only-vectors", help="Write the teachers' vectors and train nothing.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    threads: Annotated[int, typer.Option(help="Threads of a teacher's forward.", min=1)] = 1,
+) -> None:
+    """Teach a smaller encoder what larger ones say: their similarities between a shop's texts.
+
+    Example: model-factory distil data/prepared runs/small --teacher runs/encoder/model
+    --teacher teachers/bge-small-en-v1.5
+
+    Every teacher reads every text once; its vectors are kept in OUTPUT/vectors. The student is trained by
+    `train encoder` with the recipe, its result is OUTPUT/run/model.
+    """
+    shares = _shares(weights, len(teachers))
+    targets = output / TARGETS
+    texts = corpus.read([data])
+    console.print(f"{len(texts)} texts")
+    make(texts, [Teacher(folder, threads) for folder in teachers], shares, output)
+    console.print(f"wrote {targets}")
+    if only_vectors:
+        return
+    from model_factory.training import encoder, runs
+    from model_factory.training import recipe as recipes
+
+    runs.require_train_extra()
+    said = recipes.read(recipe, recipes.EncoderRecipe, [*changes, f"objectives.distil.vectors={targets}"])
+    summary = encoder.train(data, output / "run", said, resume=resume)
+    console.print(f"wrote {output / 'run' / 'model'} after {summary['steps']} steps ({summary['stopped']})")
+
+
+def make(
+    texts: Sequence[corpus.Text], teachers: Sequence[Teacher], shares: Sequence[float], output: Path
+) -> None:
+    """Write what the student learns: distil.parquet for people, distil.npz for `train encoder`.
+
+    distil.npz holds `texts`, `is_query`, `texts_sha`, each teacher's `vectors_NAME`, and all side by side
+    as `vectors`, scaled so that products of rows are the weighted means of the teachers' cosines.
+    """
+    said = np.array([text for text, _ in texts])
+    vectors: dict[str, NDArray[np.float16]] = {}
+    for number, teacher in enumerate(teachers):
+        name = f"vectors_{teacher.name}"
+        name = f"{name}_{number}" if name in vectors else name
+        vectors[name] = teacher.encode(texts, output / "vectors").astype(np.float16)
+    output.mkdir(parents=True, exist_ok=True)
+    together = np.concatenate(
+        [
+            np.sqrt(share) * each.astype(np.float32)
+            for share, each in zip(shares, vectors.values(), strict=True)
+        ],
+        axis=1,
+    )
+    beside = output / f"tmp_{TARGETS}"
+    np.savez(
+        beside,
+        texts=said,
+        is_query=np.array([kind == "query" for _, kind in texts]),
+        texts_sha=np.array(hashlib.sha256("\0".join(said.tolist()).encode()).hexdigest()),
+        vectors=together.astype(np.float16),
+        **vectors,
+    )
+    beside.replace(output / TARGETS)
+    _write_texts(texts, output / TEXTS)
+
+
+def _write_texts(texts: Sequence[corpus.Text], path: Path) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise typer.BadParameter(f"{error.name} is missing: pip install 'streamrec[train]'") from None
+    columns = {"text": [text for text, _ in texts], "kind": [kind for _, kind in texts]}
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+
+
+def _shares(weights: str | None, teachers: int) -> list[float]:
+    """Return what each teacher counts, in all 1."""
+    try:
+        said = [float(part) for part in weights.split(",")] if weights else [1.0] * teachers
+    except ValueError:
+        said = []
+    if len(said) != teachers or not all(weight > 0 for weight in said):
+        raise typer.BadParameter(
+            f"--weights {weights}: a number above 0 for each of the {teachers} teacher(s), as in 2,1."
+        )
+    return [weight / sum(said) for weight in said]

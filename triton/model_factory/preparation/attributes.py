@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from model_factory.preparation.cleaning import clean
@@ -52,6 +53,7 @@ def normalise(attributes: Mapping[str, Any]) -> dict[str, str]:
     return readable
 
 
+@lru_cache(maxsize=20_000)
 def readable_name(raw: str) -> str:
     """`n_print_speed__black__a4_` is `print speed (black) a4`."""
     name = _NOTE.sub(r" (\1) ", _PREFIX.sub("", raw.strip().casefold()))

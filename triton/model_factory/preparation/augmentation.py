@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 TYPED_CHARS = 4
@@ -117,15 +118,19 @@ def abbreviate(text: str, rng: random.Random) -> str:
 
 
 def synonym(text: str, synonyms: Mapping[str, Sequence[str]], rng: random.Random) -> str:
-    """Put another name for one phrase that has one; `synonyms` is in small letters."""
-    lowered = text.casefold()
-    found = [phrase for phrase in sorted(synonyms) if re.search(rf"\b{re.escape(phrase)}\b", lowered)]
-    if not found:
+    """Put another name for the first phrase that has one; `synonyms` is in small letters."""
+    found = _any_of(tuple(synonyms)).search(text) if synonyms else None
+    if found is None:
         return text
-    longest = max(map(len, found))
-    phrase = rng.choice([phrase for phrase in found if len(phrase) == longest])
-    other = rng.choice(list(synonyms[phrase]))
-    return re.sub(rf"\b{re.escape(phrase)}\b", lambda _: other, text, count=1, flags=re.IGNORECASE)
+    other = rng.choice(synonyms[found.group().casefold()])
+    return f"{text[: found.start()]}{other}{text[found.end() :]}"
+
+
+@lru_cache(maxsize=4)
+def _any_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
+    """Match any of the phrases as whole words, longer ones first."""
+    longest_first = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
 
 
 def offer_like(

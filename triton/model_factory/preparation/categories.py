@@ -30,7 +30,9 @@ moto weatherproof hard-wearing strong extra adhesion luminous snagless optic mou
 digital portable landscape compatible gray silver gold string upgrade steel original
 """
 """Words that stand in small letters and belong to no type: units, states, colours."""
-_TOO_BROAD = frozenset({"paper", "supply", "unit", "cover", "module", "component"})
+_TOO_BROAD = frozenset(
+    ("paper", "supply", "unit", "cover", "module", "component", "printing", "extension", "widescreen flat")
+)
 """What alone names no type."""
 VOTERS, VOTES = 10, 6
 """Nearest products with a type that are asked, and how many must agree."""
@@ -49,7 +51,7 @@ def category_of(products: Sequence[Product], colours: Iterable[str] = ()) -> lis
     counts = Counter(run for found in runs for run in set(found))
     types = {run: count for run, count in counts.items() if count >= AT_LEAST}
     by_terms = {
-        tuple(terms(run)): run
+        terms(run): run
         for run, count in sorted(types.items(), key=lambda entry: entry[1])
         if count >= AT_LEAST_FOUND or " " in run
     }
@@ -104,7 +106,7 @@ def _contained(text: str, types: dict[tuple[str, ...], str]) -> str:
     found = terms(text)
     for length in range(min(MAX_WORDS, len(found)), 0, -1):
         for start in range(len(found) - length, -1, -1):
-            run = types.get(tuple(found[start : start + length]))
+            run = types.get(found[start : start + length])
             if run:
                 return run
     return ""

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 BOILERPLATE_WORDS = 5
 """A shorter sentence says too little to be called boilerplate."""
 
+_SUSPICIOUS = re.compile(r"[&<\\']|  ")
+"""What plain ASCII must hold, to be repaired."""
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]*)?/?>|<!--.*?-->", re.DOTALL)
 _ESCAPED_BREAK = re.compile(r"\\[nrt](?![a-z])")
 _MOJIBAKE = re.compile("[ÃÂâ][\u0080-\u00bf\u0152-\u0178\u02c6\u02dc\u2013-\u2122€]")
@@ -23,6 +25,8 @@ _LATIN = re.compile(r"[A-Za-z0-9]")
 
 def clean(text: str) -> str:
     """Repair markup, entities, encodings, inch marks and white space; cleaning twice changes nothing."""
+    if text.isascii() and text.isprintable() and not _SUSPICIOUS.search(text):
+        return text.strip()
     while True:
         repaired = _clean_once(text)
         if repaired == text:

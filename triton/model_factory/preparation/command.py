@@ -389,9 +389,16 @@ def _distinct_offers(offers: Sequence[Offer], rejected: Rejected) -> list[Offer]
 
 
 def _offer_splits(offers: Sequence[Offer], arguments: Arguments) -> dict[str, Split]:
+    """Split clusters by category; by the hash of the cluster where no offer is of a category kept apart."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for offer in offers:
         found[offer.cluster].add(offer.category)
+    apart = {*arguments.validation_categories, *arguments.test_categories}
+    if not any(apart & categories for categories in found.values()):
+        return {
+            cluster: splits.by_key(f"offers of {cluster}", arguments.shares, arguments.seed)
+            for cluster in found
+        }
     return splits.by_category(found, arguments.validation_categories, arguments.test_categories)
 
 

@@ -82,7 +82,7 @@ class Lexical:
         import bm25s
 
         self._bm25 = bm25s.BM25(k1=K1, b=B)
-        self._bm25.index([terms(text) or ["-"] for text in texts], show_progress=False)
+        self._bm25.index([list(terms(text)) or ["-"] for text in texts], show_progress=False)
         self._count = min(LOOKED_AT, len(texts))
 
     def find(self, queries: Iterable[str]) -> dict[str, list[int]]:
@@ -92,10 +92,10 @@ class Lexical:
         for start in range(0, len(distinct), ROWS):
             some = distinct[start : start + ROWS]
             places, scores = self._bm25.retrieve(
-                [terms(query) or ["-"] for query in some],
+                [list(terms(query)) or ["-"] for query in some],
                 k=self._count,
                 show_progress=False,
-                n_threads=1,
+                n_threads=0,
             )
             for query, row, values in zip(some, places, scores, strict=True):
                 found[query] = [int(place) for place, score in zip(row, values, strict=True) if score > 0]

@@ -20,7 +20,7 @@ from model_factory.preparation.wording import Queries, key, terms
 
 Objective = Literal["query", "same_product", "bought_together"]
 
-QUERIES_PER_PRODUCT = 5
+QUERIES_PER_PRODUCT = 7
 MAX_PAIRS_OF_QUERY = 60
 """Products that one and the same query is paired with."""
 TYPING_ERRORS, REORDERED = 0.12, 0.08
@@ -31,10 +31,10 @@ REWORDED_PRODUCTS = 2
 MAX_BASKET = 40
 """A larger invoice is a reseller's, whose lines say little of one another."""
 MIN_TOGETHER = 4
-"""Invoices of the training time that must hold both; a third in the shorter times of the other splits."""
-MIN_COSINE = 0.08
+"""Invoices of one split that must hold both."""
+MIN_COSINE = 0.06
 """Of the two items' invoices: invoices with both / sqrt(invoices with one * invoices with the other)."""
-MAX_PAIRS_OF_ITEM = 16
+MAX_PAIRS_OF_ITEM: Mapping[Split, int] = {"train": 20, "validation": 4, "test": 4}
 
 
 @dataclass
@@ -220,7 +220,7 @@ def basket_pairs(
     split_of = by_time(sorted(baskets, key=lambda invoice: starts[invoice]), shares)
     pairs: list[Pair] = []
     seen: set[tuple[str, str]] = set()
-    for split in ("train", "validation", "test"):
+    for split in MAX_PAIRS_OF_ITEM:
         items: Counter[str] = Counter()
         together: Counter[tuple[str, str]] = Counter()
         for invoice, codes in baskets.items():
@@ -231,17 +231,16 @@ def basket_pairs(
                 continue
             items.update(codes.keys())
             together.update(itertools.combinations(sorted(codes), 2))
-        least = MIN_TOGETHER if split == "train" else max(2, MIN_TOGETHER // 3)
         scored = [
             (count / math.sqrt(items[left] * items[right]), left, right)
             for (left, right), count in together.items()
-            if count >= least and names[left] != names[right] and (left, right) not in seen
+            if count >= MIN_TOGETHER and names[left] != names[right] and (left, right) not in seen
         ]
         counts: Counter[str] = Counter()
         for cosine, left, right in sorted(scored, reverse=True):
             if cosine < MIN_COSINE:
                 break
-            if max(counts[left], counts[right]) >= MAX_PAIRS_OF_ITEM:
+            if max(counts[left], counts[right]) >= MAX_PAIRS_OF_ITEM[split]:
                 continue
             counts.update((left, right))
             seen.add((left, right))

@@ -24,7 +24,7 @@ KINDS = {
     "attribute and category": 5,
     "two attributes and category": 2,
     "model": 3,
-    "title words": 5,
+    "title words": 4,
     "description words": 3,
     "compatible with": 2,
 }

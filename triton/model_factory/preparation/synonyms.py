@@ -77,7 +77,7 @@ def mine(products: Sequence[Product], not_names: Collection[str] = ()) -> dict[s
     sizes: Counter[tuple[str, ...]] = Counter()
     used: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for product in products:
-        kind = tuple(terms(product.category.split(" > ")[-1]))
+        kind = terms(product.category.split(" > ")[-1])
         if not 2 <= len(kind) <= 3:
             continue
         sizes[kind] += 1

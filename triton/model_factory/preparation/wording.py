@@ -29,9 +29,10 @@ def stem(word: str) -> str:
     return word
 
 
-def terms(text: str) -> list[str]:
+@lru_cache(maxsize=200_000)
+def terms(text: str) -> tuple[str, ...]:
     """Split a text into folded words without plural, numbers glued to their units."""
-    return [stem(word) for word in words(text)]
+    return tuple(stem(word) for word in words(text))
 
 
 def telling(text: str) -> frozenset[str]:

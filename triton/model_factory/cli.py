@@ -12,6 +12,7 @@ from model_factory import reranker
 from model_factory.compression import export as model_export
 from model_factory.evaluation import pairs as pairs_evaluation
 from model_factory.evaluation import search as search_evaluation
+from model_factory.preparation import command
 
 app = typer.Typer(
     name="model-factory",
@@ -20,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.command("prepare")(command.prepare)
 
 export = typer.Typer(help="Turn published weights into what Triton serves.", no_args_is_help=True)
 export.command("encoder")(model_export.export_encoder)

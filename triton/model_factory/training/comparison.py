@@ -37,7 +37,7 @@ def compare_methods(
     changes: Annotated[
         list[str], typer.Option("--set", help="A value of the recipe that all methods share.")
     ] = [],  # noqa: B006 - typer's way
-    only: Annotated[list[Kind], typer.Option(help="Compare these methods; else all.")] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="Compare these methods; else all.")] = [],  # noqa: B006
 ) -> None:
     """Train by every method for as many steps, each in a process of its own, and write a table.
 
@@ -49,10 +49,13 @@ def compare_methods(
     """
     runs.require_train_extra("torch", "transformers", "tensorboard", "matplotlib", "pyarrow", "peft")
     changes = [*changes, f"budget.steps={steps}"]
+    kinds = only or list(get_args(Kind))
+    for kind in kinds:
+        read(recipe, EncoderRecipe, [*changes, f"method.kind={kind}"])
     rate = read(recipe, EncoderRecipe, changes).optimiser.learning_rate
     output.mkdir(parents=True, exist_ok=True)
     summaries = {}
-    for kind in only or get_args(Kind):
+    for kind in kinds:
         folder = output / kind
         if not (folder / "model" / "training.json").exists():
             said = [*changes, f"method.kind={kind}", f"optimiser.learning_rate={rate * RATES[kind]!r}"]

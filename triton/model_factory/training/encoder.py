@@ -159,6 +159,7 @@ def load(base: Path, recipe: EncoderRecipe) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a second one, of things that take no time
+    logging.set_verbosity_error()  # that the pooler is left out is meant
     config = BertConfig.from_pretrained(base)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = recipe.model.dropout
     encoder = BertModel.from_pretrained(

@@ -54,6 +54,17 @@ def test_words_with_digits_and_colours_are_never_dropped(text: str, seed: int) -
     assert [word for word in kept if word in told] == told
 
 
+def test_with_another_colour_or_measure_it_is_another_product() -> None:
+    generator = random.Random(1)
+    swapped = augmentation.swap_attribute("HP 901XL Black, black ink", generator)
+    colour = swapped.removeprefix("HP 901XL ").split(",")[0]
+    assert colour in augmentation.COLOURS
+    assert colour != "black"
+    assert swapped == f"HP 901XL {colour}, {colour} ink"
+    assert augmentation.swap_attribute("USB cable 1.5 m", generator) == "USB cable 3 m"
+    assert augmentation.swap_attribute("USB hub", generator) == "USB hub"
+
+
 def test_keyboard_neighbours_are_mutual() -> None:
     near = augmentation.NEIGHBOURS
     assert set("qedsxz") & set(near["s"]) >= {"d", "z", "x"}

@@ -16,6 +16,11 @@ _SPLIT_UNIT = re.compile(
     re.IGNORECASE,
 )
 _INCHES = re.compile(r'(\d+(?:\.\d+)?)(?:"| ?-?inch(?:es)?\b|(?:-| )in\b)', re.IGNORECASE)
+COLOURS = (
+    *("black", "blue", "brown", "cyan", "gold", "green", "grey", "magenta"),
+    *("orange", "pink", "purple", "red", "silver", "white", "yellow"),
+)
+_COLOUR = re.compile(rf"\b(?:{'|'.join(COLOURS)})\b", re.IGNORECASE)
 SHORT = {
     "black": "blk",
     "white": "wht",
@@ -115,6 +120,19 @@ def abbreviate(text: str, rng: random.Random) -> str:
         return text
     long = rng.choice(found)
     return re.sub(rf"\b{long}\b", SHORT[long], text, count=1, flags=re.IGNORECASE)
+
+
+def swap_attribute(text: str, rng: random.Random) -> str:
+    """Name another colour, or double the first measure, which makes another product; else change nothing."""
+    named = {found.casefold() for found in _COLOUR.findall(text)}
+    if named:
+        old = rng.choice(sorted(named))
+        new = rng.choice([colour for colour in COLOURS if colour not in named])
+        return re.sub(rf"\b{old}\b", new, text, flags=re.IGNORECASE)
+    measure = _SPLIT_UNIT.search(text)
+    if measure is None:
+        return text
+    return f"{text[: measure.start(1)]}{float(measure[1]) * 2:g}{text[measure.end(1) :]}"
 
 
 def synonym(text: str, synonyms: Mapping[str, Sequence[str]], rng: random.Random) -> str:

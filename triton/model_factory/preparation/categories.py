@@ -52,7 +52,7 @@ def category_of(products: Sequence[Product], colours: Iterable[str] = ()) -> lis
     types = {run: count for run, count in counts.items() if count >= AT_LEAST}
     by_terms = {
         terms(run): run
-        for run, count in sorted(types.items(), key=lambda entry: entry[1])
+        for run, count in sorted(types.items(), key=lambda entry: (entry[1], entry[0]))
         if count >= AT_LEAST_FOUND or " " in run
     }
     categories = []

@@ -114,7 +114,7 @@ def mine_for_products(
 
     For a query: products of another cluster that lack one of its words, or have them all but are known to be
     of another type ("notebook case" where the query is "notebook"). For a rewording: any other product, since
-    products that say the same were dropped. Both are of the pair's split.
+    products that say the same were dropped. Both are of the pair's split, and come after negatives it has.
     """
     lexical = Lexical(texts)
     hits = lexical.find(pair.group for pair in pairs if pair.objective == "query")
@@ -145,7 +145,8 @@ def mine_for_products(
 
         by_words = another(hits[pair.group if pair.objective == "query" else pair.anchor])
         by_vector = another([] if nearest is None else nearest[positive].tolist())
-        pair.negatives = [texts[place] for place in _half_and_half(by_words, by_vector)]
+        mined = [texts[place] for place in _half_and_half(by_words, by_vector)]
+        pair.negatives = [*pair.negatives, *mined][:NEGATIVES]
 
 
 def mine_for_offers(

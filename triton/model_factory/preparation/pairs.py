@@ -28,6 +28,8 @@ TYPING_ERRORS, REORDERED = 0.12, 0.08
 MAX_PAIRS_OF_CLUSTER = 60
 REWORDED_OFFERS = 1
 REWORDED_PRODUCTS = 2
+SWAPPED = 0.3
+"""Share of the rewordings that get a negative in which the product has another colour or measure."""
 MAX_BASKET = 40
 """A larger invoice is a reseller's, whose lines say little of one another."""
 MIN_TOGETHER = 4
@@ -128,7 +130,10 @@ def reworded_products(
     colours: Collection[str],
     seed: int,
 ) -> list[Pair]:
-    """Pair products with what another shop might call them, made from title, description and attributes."""
+    """Pair products with what another shop might call them, made from title, description and attributes.
+
+    Some get a first negative: the same text with another colour or measure.
+    """
     pairs: list[Pair] = []
     for place, product in enumerate(products):
         rng = random.Random(f"{seed}:reworded:{product.item_id}")
@@ -153,6 +158,9 @@ def reworded_products(
                     place,
                 )
             )
+            another = augmentation.swap_attribute(texts[place], rng)
+            if rng.random() < SWAPPED and another != texts[place]:
+                pairs[-1].negatives.append(another)
     return pairs
 
 

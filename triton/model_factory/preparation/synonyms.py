@@ -93,7 +93,7 @@ def mine(products: Sequence[Product], not_names: Collection[str] = ()) -> dict[s
     for name, said in COMMON.items():
         others[name].update(dict.fromkeys(said))
     for kind, befores in used.items():
-        for before, count in befores.most_common():
+        for before, count in sorted(befores.items(), key=lambda entry: (-entry[1], entry[0])):
             if before not in excluded and count >= max(AT_LEAST, SHARE * sizes[kind]):
                 others[" ".join(kind)][f"{before} {kind[-1]}"] = None
     return {name: tuple(found) for name, found in sorted(others.items())}

@@ -24,6 +24,8 @@ from stream.core.events import ItemMessage, Source, decode_item, item_updated_ms
 from stream.core.items import DIMENSIONS, FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import DAY_MS, DEFAULT_POLICY, MINUTE_MS, Policy
 from stream.core.quality import assess
+from stream.core.spelling import Vocabulary
+from stream.core.state import Search
 from stream.core.versions import Serving
 from stream.errors import InvalidMessage, ModelUnavailable
 from stream.ports import DeadLetter, Encoder, ItemVector, NearestIndex, Publisher, RawMessage, TextIndex
@@ -59,6 +61,7 @@ class CatalogView:
     ) -> None:
         self.items = ItemTable(min_quality=policy.min_quality)
         self.text = text
+        self.vocabulary = Vocabulary()
         self.space = VectorSpace("", new_index())
         self._new_index = new_index
         self._text_changed = False
@@ -119,6 +122,10 @@ class CatalogView:
     def missing(self, version: str) -> int:
         """How many items a version has not encoded yet."""
         return len(self._missing.get(version, self.items))
+
+    def understood(self, search: Search | None) -> Search | None:
+        """A search with its typing errors undone, as far as the words of the catalogue tell."""
+        return search and search._replace(query=self.vocabulary.corrected(search.query))
 
     def matching(self, query: str, limit: int) -> Hits:
         """The items whose words match a query, with their BM25 scores."""
@@ -191,11 +198,15 @@ class CatalogView:
                 self._missing[version].add(item.item_id)
         if not self._spaces:
             self.space.remove(slot)
-        if held_back:
-            if known is not None and not self.items.held_back(known):
-                self.text.remove(item.item_id)
-                self._text_changed = True
-        elif (
+        if known is not None and not self.items.held_back(known):
+            if held_back:
+                self._forget_words(known)
+            elif known.text != item.text:
+                self.vocabulary.remove(known.text)
+                self.vocabulary.add(item.text)
+        elif not held_back:
+            self.vocabulary.add(item.text)
+        if not held_back and (
             known is None
             or self.items.held_back(known)
             or (known.text, known.brand, known.category) != (item.text, item.brand, item.category)
@@ -205,17 +216,23 @@ class CatalogView:
         self._note_new(item)
 
     def _remove(self, item_id: str) -> None:
-        self._count_held_back(self.items.get(item_id), None)
+        known = self.items.get(item_id)
+        self._count_held_back(known, None)
         slot = self.items.remove(item_id)
         if slot is not None:
             for space in self._spaces.values():
                 space.remove(slot)
-            self.text.remove(item_id)
-            self._text_changed = True
+        if known is not None and not self.items.held_back(known):
+            self._forget_words(known)
         self._sources.pop(item_id, None)
         for missing in self._missing.values():
             missing.discard(item_id)
         self._new.pop(item_id, None)
+
+    def _forget_words(self, item: Item) -> None:
+        self.text.remove(item.item_id)
+        self.vocabulary.remove(item.text)
+        self._text_changed = True
 
     def _count_held_back(self, known: Item | None, item: Item | None) -> bool:
         """Count by finding what is held back now and was not, or the other way; whether the item is."""

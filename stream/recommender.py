@@ -217,7 +217,10 @@ class Recommender:
         return shoppers, learnt_now
 
     async def _lists(self, shoppers: Sequence[_Shopper]) -> list[RecommendationList]:
-        searches = [candidates.query_of(shopper.after, shopper.at_ms, self._policy) for shopper in shoppers]
+        searches = [
+            self._catalog.understood(candidates.query_of(shopper.after, shopper.at_ms, self._policy))
+            for shopper in shoppers
+        ]
         needed = dict.fromkeys(
             item_id for shopper in shoppers for item_id in candidates.rows_needed(shopper.after, self._policy)
         )

@@ -43,9 +43,9 @@ _OTHER_TO_LATIN = {
     **dict(zip("ᴀᴄᴅᴇᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢ", "acdejkmoptuvwz", strict=True)),
 }
 _TO_LATIN = str.maketrans(_CYRILLIC_TO_LATIN | _GREEK_TO_LATIN | _OTHER_TO_LATIN)
-_TO_CYRILLIC = str.maketrans(
-    {latin: cyrillic for cyrillic, latin in _CYRILLIC_TO_LATIN.items() if cyrillic < "\u0460"}
-)
+_TO_CYRILLIC = str.maketrans("aceopxyiABCEHIKMOPTXY", "асеорхуіАВСЕНІКМОРТХУ")
+_RARE = re.compile("[ѕһԁԛԝӏѵɡҺԚԜӀѴ\u0531-\u0587\u13a0-\u13fd]")
+"""Look-alikes that hardly any shopper's language writes."""
 
 
 def clean_query(text: str) -> str:
@@ -61,11 +61,7 @@ def clean_query(text: str) -> str:
     plain = visible if visible.isascii() else "".join(map(_plain, visible))
     plain = _MARKS.sub("", unicodedata.normalize("NFC", INVISIBLE.sub("", plain)))
     if _FOREIGN.search(plain):
-        plain = _WORD.sub(lambda found: _one_script(found[0]), plain)
-        if _only_lookalikes(plain):
-            plain = _WORD.sub(
-                lambda found: found[0].translate(_TO_LATIN) if len(found[0]) > 1 else found[0], plain
-            )
+        plain = _written(plain)
     plain = " ".join(plain.split())
     return plain or text
 
@@ -74,11 +70,10 @@ def mixed_words(text: str) -> list[str]:
     """The words of several scripts that, in the letters they show, are of one."""
     if text.isascii() or not _FOREIGN.search(text):
         return []
-    whole = _only_lookalikes(text)
     return [
         word
-        for word in _WORD.findall(text)
-        if _one_script(word) != word or (whole and len(word) > 1 and word.translate(_TO_LATIN) != word)
+        for word, shown in zip(_WORD.findall(text), _WORD.findall(_written(text)), strict=True)
+        if word != shown
     ]
 
 
@@ -96,21 +91,32 @@ def _plain(character: str) -> str:
     return character
 
 
-def _only_lookalikes(text: str) -> bool:
-    """Whether a text is in Latin but for words that may be disguised whole."""
+def _written(text: str) -> str:
+    """The text with each word in one script; a word all of look-alikes is Latin where the text is."""
+    cyrillic = any(_CYRILLIC.search(word.translate(_TO_LATIN)) for word in _WORD.findall(text))
+    text = _WORD.sub(lambda found: _one_script(found[0], cyrillic), text)
     words = _WORD.findall(text)
-    return any(word.isascii() for word in words) and not any(
+    if any(word.isascii() and len(word) > 1 for word in words) and not any(
         _FOREIGN.search(word.translate(_TO_LATIN)) for word in words if len(word) > 1
-    )
+    ):
+        text = _WORD.sub(lambda found: found[0].translate(_TO_LATIN) if len(found[0]) > 1 else found[0], text)
+    return text
 
 
-def _one_script(word: str) -> str:
-    """The word in Latin or Cyrillic, where it mixes scripts and that is possible."""
-    if word.isascii() or not _FOREIGN.search(word) or not (latin := len(_LATIN.findall(word))):
+def _one_script(word: str, cyrillic: bool) -> str:
+    """The word in Latin or Cyrillic, where it mixes scripts and that is possible.
+
+    Args:
+        cyrillic: the text is, so that a word that could be either is too.
+    """
+    if word.isascii() or not _FOREIGN.search(word):
         return word
-    if len(_CYRILLIC.findall(word)) > latin:
-        changed = word.translate(_TO_CYRILLIC)
-        if not _LATIN.search(changed) and not _GREEK.search(changed):
-            return changed
-    changed = word.translate(_TO_LATIN)
-    return word if _FOREIGN.search(changed) else changed
+    latin = word.translate(_TO_LATIN)
+    mixed = len([script for script in (_LATIN, _GREEK, _CYRILLIC) if script.search(word)]) > 1
+    if not mixed and not (_RARE.search(word) and latin.isascii()):
+        return word
+    if cyrillic or _FOREIGN.search(latin):
+        russian = word.translate(_TO_CYRILLIC)
+        if not _LATIN.search(russian) and not _GREEK.search(russian):
+            return russian
+    return word if _FOREIGN.search(latin) else latin

@@ -12,6 +12,9 @@ SHOWN = {
     "lарtор": "laptop",  # Cyrillic а, р, о
     "lаptоp bag": "laptop bag",
     "ΗΡ laptop": "HP laptop",  # Greek capitals, the whole word
+    "ѕһоеѕ": "shoes",  # not a Latin letter in it
+    "сһаіr": "chair",
+    "ноutбук laptop": "ноutбук laptop",  # can be written in neither
     "lap\u200btop": "laptop",
     "\ufefflap\u00adtop": "laptop",
     "ｌａｐｔｏｐ　ｂａｇ": "laptop bag",

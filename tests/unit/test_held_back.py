@@ -125,3 +125,18 @@ def test_a_disguised_search_finds_what_it_shows() -> None:
     [made] = shop.handle(raw_search(query="rеd\u200b mug"))  # a Cyrillic letter and an invisible one
     [plain] = Shop().handle(raw_search(query="red mug"))
     assert ids(made)[0] == ids(plain)[0]
+
+
+def test_a_search_with_a_typing_error_finds_what_was_meant() -> None:
+    market = Market()
+    market.bring(*(raw_item(f"z{n}", f"zebra striped plate {n}", offset=n) for n in range(3)))
+    [made] = market.handle(raw_search(query="zebar stripd"))
+    assert set(ids(made)[:3]) == {"z0", "z1", "z2"}
+    market.bring(*(raw_removal(f"z{n}", offset=10 + n) for n in range(3)))
+    assert market.catalog.vocabulary.corrected("zebar") == "zebar"
+
+
+def test_the_words_of_a_stuffed_product_mislead_no_search() -> None:
+    market = Market()
+    market.bring(*(raw_item(f"bad{n}", f"{STUFFED} zebra", offset=n) for n in range(5)))
+    assert market.catalog.vocabulary.corrected("zebar") == "zebar"

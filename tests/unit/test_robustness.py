@@ -50,10 +50,11 @@ def test_the_command_tells_what_is_lost_and_regained(files: list[str], tmp_path:
     )
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
-    assert figures["queries"]["attacks"].keys() == QUERY_ATTACKS.keys()
-    assert figures["queries"]["clean_queries_that_cleaning_changes"] == 0
-    hidden = figures["queries"]["attacks"]["homoglyphs"]["hybrid"]["judged"]
-    assert hidden["cleaned"] == figures["queries"]["clean"]["hybrid"]["judged"]
+    shown = figures["queries"]["attacks"]
+    assert shown.keys() == {"none", *QUERY_ATTACKS}
+    assert shown["none"]["changed"] == 0.0
+    clean, hidden = (shown[name]["hybrid"]["judged"] for name in ("none", "homoglyphs"))
+    assert clean["attacked"] == clean["defended"] == hidden["defended"]
     assert figures["products"]["attackers"] == 2
     families = figures["products"]["families"]
     assert families.keys() == {"none", *CLIMBING}

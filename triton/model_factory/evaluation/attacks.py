@@ -354,7 +354,7 @@ def stuffed_few(listing: Listing, random: Random, pool: Pool) -> Listing:
 
 HELD_OUT = (
     "foreign_instructions", "stuffed_sentence", "hashtags", "hidden_contacts", "emoji_shouting",
-    "swapped_description", "gibberish", "ornamental_title", "stuffed_few",
+    "swapped_description", "gibberish", "stuffed_few",
 )  # fmt: skip
 
 PRODUCT_ATTACKS: dict[str, ProductAttack] = {

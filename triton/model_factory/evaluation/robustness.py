@@ -1,13 +1,14 @@
 """What attacks on queries and products do to search, and what the defences of the engine undo of it.
 
-Defences: `stream.core.disguise.clean_query`, through which every query goes, and the score of
-`stream.core.quality.assess`, by which products are held back. Nothing is trained or chosen here.
+Defences: `stream.core.disguise.clean_query` and `stream.core.spelling.Vocabulary`, through which every query
+goes, and the score of `stream.core.quality.assess`, by which products are held back. Nothing is trained or
+chosen here.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -31,6 +32,7 @@ from stream.core.disguise import clean_query
 from stream.core.policy import DEFAULT_POLICY
 from stream.core.quality import FINDINGS, assess
 from stream.core.search import best_matches, match, refined, relative
+from stream.core.spelling import Vocabulary
 from stream.recommender import LEXICAL, NEAREST
 
 SYSTEMS = {"hybrid": "hybrid", "hybrid_cross_encoder": "hybrid + cross-encoder"}
@@ -148,6 +150,9 @@ class Catalogue:
         self._scored: dict[tuple[str, str], float] = {}
         self._number = {product.item_id: place for place, product in enumerate(products)}
         self._index = LexicalIndex()
+        self._vocabulary = Vocabulary()
+        for product in products:
+            self._vocabulary.add(product.text)
         self.change(range(len(products)), products, vectors)
 
     def change(self, places: Iterable[int], products: Sequence[Product], vectors: Vectors) -> None:
@@ -159,6 +164,10 @@ class Catalogue:
                 product.item_id, product.title, product.description, product.brand, product.category
             )
         self._index.commit()
+
+    def defend(self, query: str) -> str:
+        """A query as the engine reads it: without disguise, and with its typing errors undone."""
+        return self._vocabulary.corrected(clean_query(query))
 
     def search(self, query: str, vector: Vectors, judged: NDArray[np.intp]) -> dict[str, Scored]:
         """Score judged products, and all; what is held back ranks behind everything, or not at all."""
@@ -197,14 +206,15 @@ class Catalogue:
 def _queries(
     catalogue: Catalogue, encoder: Encoder, judgements: Mapping[str, Judged], repeats: int, seed: int
 ) -> dict[str, Any]:
-    """nDCG@10 of queries clean, attacked, and attacked and cleaned."""
+    """nDCG@10 of queries clean and attacked, as they are and as the engine reads them."""
     random = Random(seed)
     attacked = {
         name: {query: [attack(query, random) for _ in range(repeats)] for query in judgements}
         for name, attack in attacks.QUERY_ATTACKS.items()
     }
     tried = [text for by_query in attacked.values() for texts in by_query.values() for text in texts]
-    written = dict.fromkeys([*judgements, *tried, *map(clean_query, tried)])
+    defended = {text: catalogue.defend(text) for text in (*judgements, *tried)}
+    written = dict.fromkeys([*judgements, *tried, *defended.values()])
     vectors = dict(zip(written, encoder.encode_alone(list(written)), strict=True))
     known: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
 
@@ -217,50 +227,44 @@ def _queries(
 
     values: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
     for query in track(judgements, "attacking queries", console=Console(stderr=True)):
-        for system, scopes in measured(query, query).items():
-            for scope, value in scopes.items():
-                values["clean", "attacked", system, scope].append(value)
-        for name, by_query in attacked.items():
-            for kind, write in (("attacked", str), ("cleaned", clean_query)):
-                found = [measured(query, write(text)) for text in by_query[query]]
+        for name, texts in (("none", [query]), *((name, attacked[name][query]) for name in attacked)):
+            for kind, read in (("attacked", texts), ("defended", [defended[text] for text in texts])):
+                found = [measured(query, text) for text in read]
                 for system in catalogue.systems:
                     for scope in found[0][system]:
                         mean = float(np.mean([one[system][scope] for one in found]))
                         values[name, kind, system, scope].append(mean)
     bootstrap = Bootstrap(np.array(list(values.values())).T, seed=seed)
     column = {key: place for place, key in enumerate(values)}
-    figures: dict[str, Any] = {
-        "clean": _each(
-            catalogue, lambda *where: bootstrap.mean(column["clean", "attacked", *where]).rounded()
-        ),
-        "clean_queries_that_cleaning_changes": sum(clean_query(query) != query for query in judgements),
-        "attacks": {},
-    }
-    for name, by_query in attacked.items():
-        figures["attacks"][name] = {
-            "changed": round(
-                float(np.mean([text != q for q, texts in by_query.items() for text in texts])), 4
-            ),
-            **_each(
-                catalogue,
-                lambda system, scope, name=name: (
-                    {
-                        kind: bootstrap.mean(column[name, kind, system, scope]).rounded()
-                        for kind in ("attacked", "cleaned")
-                    }
-                    | {
-                        "lost": bootstrap.difference(
-                            column[name, "attacked", system, scope],
-                            column["clean", "attacked", system, scope],
-                        ).rounded(),
-                        "regained": bootstrap.difference(
-                            column[name, "cleaned", system, scope], column[name, "attacked", system, scope]
-                        ).rounded(),
-                    }
-                ),
-            ),
+
+    def figures(name: str, system: str, scope: str) -> dict[str, Any]:
+        clean, attacked, defended = (
+            column[attack, kind, system, scope]
+            for attack, kind in (("none", "attacked"), (name, "attacked"), (name, "defended"))
+        )
+        return {
+            "attacked": bootstrap.mean(attacked).rounded(),
+            "defended": bootstrap.mean(defended).rounded(),
+            "lost": bootstrap.difference(attacked, clean).rounded(),
+            "regained": bootstrap.difference(defended, attacked).rounded(),
         }
-    return figures
+
+    return {
+        "repeats": repeats,
+        "attacks": {
+            name: {
+                "changed": round(float(np.mean([text != q for q, texts in by_query for text in texts])), 4),
+                **{
+                    system: {scope: figures(name, system, scope) for scope in ("judged", "catalogue")}
+                    for system in catalogue.systems
+                },
+            }
+            for name, by_query in (
+                ("none", [(query, [defended[query]]) for query in judgements]),
+                *((name, by_query.items()) for name, by_query in attacked.items()),
+            )
+        },
+    }
 
 
 def _products(
@@ -385,24 +389,20 @@ def tables(figures: Mapping[str, Any]) -> list[report.Table]:
     """Lay out the figures for people."""
     queries, products, detector = (figures[name] for name in ("queries", "products", "detector"))
     made = []
-    for system in queries["clean"]:
-        clean = queries["clean"][system]
+    for system in [name for name in SYSTEMS if name in queries["attacks"]["none"]]:
         made.append(
             report.Table(
                 f"nDCG@10 of {SYSTEMS[system]} under attacked queries, judged / whole catalogue",
-                ("attack", "attacked", "and cleaned", "lost", "regained"),
+                ("attack", "attacked", "defended", "lost", "regained"),
                 [
-                    ("none", *_two(clean, None), "", "", ""),
-                    *(
-                        (
-                            name,
-                            *(
-                                _two(attack[system], kind)[0]
-                                for kind in ("attacked", "cleaned", "lost", "regained")
-                            ),
-                        )
-                        for name, attack in queries["attacks"].items()
-                    ),
+                    (
+                        name,
+                        *(
+                            _two(attack[system], kind)
+                            for kind in ("attacked", "defended", "lost", "regained")
+                        ),
+                    )
+                    for name, attack in queries["attacks"].items()
                 ],
             )
         )
@@ -447,17 +447,9 @@ def tables(figures: Mapping[str, Any]) -> list[report.Table]:
     return made
 
 
-def _two(scopes: Mapping[str, Any], kind: str | None) -> tuple[str]:
-    judged, catalogue = (scope if kind is None else scope[kind] for scope in scopes.values())
+def _two(scopes: Mapping[str, Any], kind: str) -> str:
     sign = kind in ("lost", "regained")
-    return (f"{report.written(judged, sign)} / {report.written(catalogue, sign)}",)
-
-
-def _each(catalogue: Catalogue, figure: Callable[[str, str], Any]) -> dict[str, Any]:
-    return {
-        system: {scope: figure(system, scope) for scope in ("judged", "catalogue")}
-        for system in catalogue.systems
-    }
+    return " / ".join(report.written(scopes[scope][kind], sign) for scope in ("judged", "catalogue"))
 
 
 def _ndcg(scored: Scored, judged: Judged) -> dict[str, float]:

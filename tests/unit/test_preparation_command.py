@@ -271,6 +271,7 @@ def test_products_alone_are_enough(shop: Path, tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(app, [*arguments, "--limit", "30"])
     assert result.exit_code == 0, result.output
+    assert "Without qrels, offers, events, queries" in result.output
     assert len(_rows(tmp_path, "products")) == 30
     assert _rows(tmp_path, "graded") == []
 

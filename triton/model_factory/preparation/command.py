@@ -189,6 +189,8 @@ def prepare(
         tuple(test_category or ("TVs",)),
     )
     console = Console(stderr=True)
+    if left_out := [source for source in LAYOUT if source not in files]:
+        console.print(f"Without {', '.join(left_out)}: no such file was given or found.")
     try:
         described = run(files, output, arguments, None if lexical_only else encoder, console)
     except WrongFile as error:

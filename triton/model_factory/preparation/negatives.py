@@ -55,8 +55,7 @@ class Nearest:
             digest.update(text.encode() + b"\0")
         path = self._folder / f"{digest.hexdigest()[:32]}.npy"
         if path.exists():
-            stored: NDArray[np.float32] = np.load(path).astype(np.float32)
-            return stored
+            return _stored(path)
         encoder = served.load_encoder(self._encoder)
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         vectors: NDArray[np.float32] | None = None
@@ -72,7 +71,7 @@ class Nearest:
         unfinished = path.with_suffix(".unfinished.npy")
         np.save(unfinished, vectors.astype(np.float16))
         unfinished.replace(path)
-        return np.load(path).astype(np.float32)
+        return _stored(path)
 
 
 class Lexical:
@@ -198,6 +197,11 @@ def _place(pair: Pair) -> int:
     if pair.positive_at is None:
         raise ValueError(f"the positive of {pair.anchor!r} has no place")
     return pair.positive_at
+
+
+def _stored(path: Path) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = np.load(path).astype(np.float32)
+    return vectors
 
 
 def _head(category: str) -> str:

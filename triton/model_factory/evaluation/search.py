@@ -20,7 +20,7 @@ from model_factory.evaluation.inputs import Product
 from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from model_factory.evaluation.vectors import MAX_CHARS, Encoder, model_sha256, refusing
 from stream.adapters.lexical_index import LexicalIndex
-from stream.core.search import best_matches, match, refined, relative
+from stream.core.search import best_matches, match, refined, regularised, relative
 from stream.recommender import LEXICAL, NEAREST
 
 METRICS = {
@@ -225,29 +225,40 @@ class Scorer:
         bm25 = self._bm25.scores(query)
         published, cosine = self._published.of(query), self._ours.of(query)
         lexical = self._lexical(query, len(self._texts))
-        fused = match(cosine, relative(lexical))
-        found = self._found(query, cosine)
+        hybrid = Scored(*self._hybrid(query, cosine, lexical, judged))
         systems = {
             "bm25": _both(bm25, judged, bm25 > 0),
             "lexical_index": _both(lexical, judged, lexical > 0),
             "published": _both(published, judged),
             "rrf": _both(rrf := fuse_ranks(bm25, published), judged, rrf > 0),
             "encoder": _both(cosine, judged),
-            "hybrid": Scored(fused[judged], found),
+            "hybrid": hybrid,
         }
         if self._pairs:
             systems["hybrid_cross_encoder"] = Scored(
-                self._refined(query, fused[judged], judged),
-                self._refined(query, found, np.arange(len(found))),
+                self._refined(query, hybrid.judged, judged),
+                self._refined(query, hybrid.catalogue, np.arange(len(self._texts))),
             )
         return systems
 
-    def _found(self, query: str, cosine: Scores) -> Scores:
-        """Match what the engine finds: its best by words and its best by vector, and nothing else."""
+    def _hybrid(self, query: str, cosine: Scores, lexical: Scores, judged: Places) -> tuple[Scores, Scores]:
+        """Match as the engine does what it finds: its best by words and its best by vector, nothing else.
+
+        The judged products are matched as if they were among what is found.
+        """
         hits = self._lexical(query, LEXICAL)
         candidates = hits > 0
         candidates[np.argsort(-cosine, kind="stable")[:NEAREST]] = True
-        return np.where(candidates, match(cosine, relative(hits)), -np.inf)
+        found = np.flatnonzero(candidates)
+        both = np.union1d(found, judged)
+        catalogue = np.full(len(cosine), -np.inf, np.float32)
+        catalogue[found] = self._matched(found, cosine, hits)
+        beside = np.zeros(len(cosine), np.float32)
+        beside[both] = self._matched(both, cosine, lexical)
+        return beside[judged], catalogue
+
+    def _matched(self, places: Places, cosine: Scores, bm25: Scores) -> Scores:
+        return regularised(match(cosine, relative(bm25))[places], self._ours.vectors[places])
 
     def _refined(self, query: str, matches: Scores, places: Places) -> Scores:
         best = best_matches(matches)
@@ -331,11 +342,11 @@ class _Cosines:
     """Cosines of texts with queries; the vectors have length 1."""
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], queries: Sequence[str], what: str) -> None:
-        self._vectors = encoder.encode(texts, what)
+        self.vectors = encoder.encode(texts, what)
         self._queries = dict(zip(queries, encoder.encode_alone(queries), strict=True))
 
     def of(self, query: str) -> Scores:
-        return self._vectors @ self._queries[query]
+        return self.vectors @ self._queries[query]
 
 
 def _both(scores: Scores, judged: Places, found: NDArray[np.bool_] | bool = True) -> Scored:

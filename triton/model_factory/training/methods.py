@@ -118,7 +118,7 @@ class _Ranks:
     def __init__(self, module: Any) -> None:
         self._allocator = module.base_model.rankallocator
         self._config = module.peft_config["default"]
-        self._device = next(module.parameters()).device
+        self._module = module
 
     def state_dict(self) -> dict[str, Any]:
         return {name: dict(getattr(self._allocator, name)) for name in self.NAMES} | {
@@ -126,8 +126,9 @@ class _Ranks:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        device = next(self._module.parameters()).device
         for name in self.NAMES:
-            setattr(self._allocator, name, {key: v.to(self._device) for key, v in state[name].items()})
+            setattr(self._allocator, name, {key: v.to(device) for key, v in state[name].items()})
         self._config.rank_pattern = state["rank_pattern"]
 
 

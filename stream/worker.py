@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import faust
-from aiokafka.partitioner import murmur2
+from faust.types import TP
 from tritonclient.grpc.aio import InferenceServerClient
 
 from stream.adapters import redis_client, triton_models
@@ -193,9 +193,7 @@ class Worker:
         # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
         events_app = build_app(config, config.kafka.group)
         background_app = build_app(config, f"{config.kafka.group}-background")
-        writer = CatalogWriter(
-            view, patient_encoder, publisher, telemetry, _ownership(background_app, config.topics.items)
-        )
+        writer = CatalogWriter(view, patient_encoder, publisher, telemetry, _ownership(background_app, view))
         folder = SignalFolder(signals, publisher, telemetry)
         for app, name, handle, topics in (
             (events_app, "events", recommender.handle, (config.topics.clicks, config.topics.searches)),
@@ -304,12 +302,11 @@ def _breaker(config: Config) -> NewBreaker:
     return lambda: CircuitBreaker(time.monotonic, failures, pause_s)
 
 
-def _ownership(app: faust.App, topic: str) -> Callable[[str], bool]:
-    """Say whether this process consumes the partition that an item's messages lie in."""
+def _ownership(app: faust.App, view: CatalogView) -> Callable[[str], bool]:
+    """Say whether this process consumes the partition that an item's message lies in."""
 
     def owns(item_id: str) -> bool:
-        mine = [tp.partition for tp in app.consumer.assignment() if tp.topic == topic]
-        count = app.consumer.topic_partitions(topic) or 0
-        return count > 0 and (murmur2(item_id.encode()) & 0x7FFFFFFF) % count in mine
+        source = view.source_of(item_id)
+        return source is not None and TP(source.topic, source.partition) in app.consumer.assignment()
 
     return owns

@@ -136,6 +136,7 @@ class Rollout:
         after = Serving(before.previous, previous=before.active, at_ms=_now_ms(), at_once=True)
         async with self._lists() as confirm:
             await self._write(model, after)
+            self._told(f"version {after.active} of {model} serves again; waiting for the workers to say so")
             workers = await self._followed(model, after)
             confirmed_by = await confirm(model, after.active)
         return Outcome(model, after.active, after.previous, [], workers, confirmed_by)

@@ -40,7 +40,7 @@ COMMANDS = sorted(_commands(get_command(app)))
 def test_the_commands_are_those_of_the_contract() -> None:
     assert {path[0] for path in COMMANDS} == {
         *("local", "topics", "schema", "worker", "catalog"),
-        *("publish", "watch", "replay", "user", "config"),
+        *("publish", "watch", "replay", "user", "models", "config"),
     }
 
 

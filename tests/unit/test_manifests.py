@@ -6,19 +6,34 @@ from pathlib import Path
 
 import pytest
 
+from stream.models import manifest
+
 MODELS = Path(__file__).parents[2] / "model_repository"
 MANIFESTS = sorted(MODELS.glob("*/*/MANIFEST.json"))
-MAX_BYTES = 40_000_000
+MAX_BYTES = 80_000_000
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(MODELS)))
 def test_every_file_is_the_one_in_its_manifest(path: Path) -> None:
-    manifest = json.loads(path.read_text())
-    assert {"origin", "licence", "made", "figures", "files"} <= manifest.keys()
-    for name, said in manifest["files"].items():
+    told = json.loads(path.read_text())
+    assert {"origin", "licence", "made", "figures", "files"} <= told.keys()
+    for name, said in told["files"].items():
         content = (path.parent / name).read_bytes()
         assert len(content) == said["bytes"]
         assert hashlib.sha256(content).hexdigest() == said["sha256"]
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(MODELS)))
+def test_a_manifest_speaks_of_every_file_and_says_what_the_model_answers(path: Path) -> None:
+    assert manifest.faults(path.parent) == []
+    assert manifest.read(path.parent).canary is not None
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(MODELS)))
+def test_every_model_card_is_made_of_its_manifest(path: Path) -> None:
+    model, version = path.parts[-3:-1]
+    card = manifest.card(model, version, manifest.read(path.parent))
+    assert (path.parent / manifest.CARD).read_text() == card
 
 
 def test_no_model_is_without_a_manifest() -> None:

@@ -1,0 +1,234 @@
+"""Another version of the encoder takes over while events come, and goes back; what must not serve does not.
+
+Version 2 of this test turns every vector by the same rotation. Cosines within a version are then the same
+as in version 1, and between the two there is no likeness left: a list from mixed versions would show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from model_factory import canaries, manifest
+
+from stream.adapters.triton_models import connect
+from stream.adapters.triton_repository import TritonRepository
+from stream.local.stack import Stack
+from stream.models.repository import new_version
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+QUERIES = (
+    "red mug",
+    "a lamp for the garden",
+    "something soft for the sofa",
+    "tea water",
+    "wall time",
+    "pictures",
+)
+
+SHELL = """
+import numpy as np
+import triton_model
+
+
+class TritonPythonModel(triton_model.TritonPythonModel):
+    def initialize(self, args):
+        super().initialize(args)
+        encode = self._encoder.encode
+        # Each text by itself, so that its vector does not depend on its neighbours in a batch.
+        self._encoder.encode = lambda texts: np.roll(
+            np.concatenate([encode([text]) for text in texts]), {turn}, axis=1
+        )
+"""
+
+
+def make(model: Path, version: int, *, turn: int, says: int | None = None, figure: float = 0.7) -> Path:
+    """Add a version whose vectors are turned by `turn`, and whose manifest says by `says`."""
+    with new_version(model, str(version)) as folder:
+        for name in ("model.onnx", "tokenizer.json", manifest.NAME):
+            shutil.copy(REPOSITORY / "encoder" / "1" / name, folder / name)
+        (folder / "model.py").write_text(SHELL.format(turn=turn))
+        canary = msgspec.to_builtins(canaries.record("encoder", folder))
+        turned = np.roll(canary["answers"], turn if says is None else says, axis=1)
+        manifest.update(
+            folder,
+            version=str(version),
+            canary={**canary, "answers": turned.tolist()},
+            measured=[{"metric": "nDCG@10", "data": "the same", "value": figure}],
+        )
+    return model / str(version)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own: the encoder's version 1 and the reranker."""
+    copy = tmp_path_factory.mktemp("models")
+    shutil.copytree(REPOSITORY / "reranker", copy / "reranker")
+    for path in (REPOSITORY / "encoder").iterdir():
+        if path.name == "warmup":
+            shutil.copytree(path, copy / "encoder" / path.name)
+        elif path.is_file():
+            (copy / "encoder").mkdir(exist_ok=True)
+            shutil.copy(path, copy / "encoder" / path.name)
+    config = copy / "encoder" / "config.pbtxt"
+    config.write_text(config.read_text().replace("count: 2", "count: 1"))
+    make(copy / "encoder", 1, turn=0)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Stack]:
+    """Real servers on that repository."""
+    with Stack(tmp_path_factory.mktemp("stack"), models=repository) as stack:
+        stack.up(owned=True)
+        yield stack
+
+
+async def models(engine: Any, repository: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run `streamrec models` and return its exit code, and what it printed and said."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("streamrec")),
+        "models",
+        *arguments,
+        "--repository",
+        str(repository),
+        env={**os.environ, **engine.env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), said.decode()
+
+
+async def served(engine: Any) -> list[str]:
+    """The versions of the encoder that Triton answers for."""
+    client = connect(engine.config.triton.url)
+    try:
+        return sorted(await TritonRepository(client, engine.config.triton.url).ready("encoder"))
+    finally:
+        await client.close()
+
+
+def scores(made: dict[str, Any]) -> dict[str, float]:
+    """The items of a list with their scores."""
+    return {item["item_id"]: item["score"] for item in made["items"]}
+
+
+@pytest.mark.timeout(600)
+def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_mixed(
+    run: Any, repository: Path, wait_until: Any
+) -> None:
+    async def body(engine: Any) -> None:
+        engine.env["STREAMREC_TRITON__CROSS_ENCODER_BEST"] = "0"
+        for _ in range(2):
+            await engine.worker().ready()
+        await engine.load_shop(96)
+        first_worker = engine.workers[0]
+        await wait_until(lambda: first_worker.metric("streamrec_catalogue_items") >= 96)
+        await wait_until(
+            lambda: all(
+                worker.metric("streamrec_catalogue_items_without_vector") == 0 for worker in engine.workers
+            )
+        )
+        alone = {
+            query: await engine.list_for(await engine.search(f"before-{number}", query))
+            for number, query in enumerate(QUERIES)
+        }
+        sent: list[dict[str, Any]] = []
+
+        async def keep_searching() -> None:
+            for number in itertools.count():
+                sent.append(await engine.search(f"shopper-{number}", QUERIES[number % len(QUERIES)]))
+                await asyncio.sleep(0.05)  # the load: twenty searches a second
+
+        searching = asyncio.ensure_future(keep_searching())
+
+        async def list_by(version: str) -> None:
+            """Wait until a search that comes from now on is answered by a version."""
+            begun = len(sent)
+            await wait_until(lambda: len(sent) > begun)
+            made = await engine.list_for(sent[begun])
+            assert made["model_versions"]["encoder"] == version
+
+        make(repository / "encoder", 2, turn=1, figure=0.71)
+        code, out, said = await models(engine, repository, "promote", "encoder", "2", "--json")
+        assert code == 0, said
+        outcome = json.loads(out)
+        assert (outcome["active"], outcome["previous"], len(outcome["workers"])) == ("2", "1", 2)
+        assert outcome["confirmed_by"]
+        await list_by("2")
+        await engine.load({"item_id": "late", "title": "red mug that came later", "price": 5.0})
+        await wait_until(lambda: engine.workers[0].metric("streamrec_catalogue_items") >= 97)
+        code, out, said = await models(engine, repository, "rollback", "encoder", "--json")
+        assert code == 0, said
+        await list_by("1")
+        await engine.load({"item_id": "late", "title": "red mug that came later", "available": False})
+        searching.cancel()
+
+        lists = [await engine.list_for(event) for event in sent]
+        versions = [made["model_versions"]["encoder"] for made in lists]
+        assert [version for version, _ in itertools.groupby(sorted(versions))] == ["1", "2"]
+        for event, made in zip(sent, lists, strict=True):
+            assert made["degraded"] == []
+            found, expected = scores(made), scores(alone[event["search_query"]])
+            found.pop("late", None)
+            together = found.keys() & expected.keys()
+            assert len(together) >= len(expected) - 1  # the late one takes the place of one other
+            for item_id in together:
+                assert found[item_id] == pytest.approx(expected[item_id], abs=1e-2)
+
+    run(body)
+
+
+@pytest.mark.timeout(600)
+def test_a_version_with_a_wrong_file_or_worse_figures_or_wrong_answers_is_refused(
+    run: Any, repository: Path
+) -> None:
+    async def body(engine: Any) -> None:
+        before = await served(engine)
+        damaged = make(repository / "encoder", 11, turn=1)
+        with (damaged / "tokenizer.json").open("a") as file:
+            file.write(" ")
+        code, _, said = await models(engine, repository, "promote", "encoder", "11")
+        assert code == 1
+        assert str(damaged / "tokenizer.json") in said
+        code, out, _ = await models(engine, repository, "verify", "encoder", "11")
+        assert code == 1
+        assert str(damaged / "tokenizer.json") in out
+
+        make(repository / "encoder", 12, turn=1, figure=0.6)
+        code, _, said = await models(engine, repository, "promote", "encoder", "12", "--margin", "0.05")
+        assert code == 1
+        assert "worse by more than 0.05" in said
+        assert await served(engine) == before
+
+        make(repository / "encoder", 13, turn=2, says=1)
+        code, _, said = await models(engine, repository, "promote", "encoder", "13")
+        assert code == 1
+        assert "differs from the answer in the manifest" in said
+        assert await served(engine) == before
+
+        broken = make(repository / "encoder", 14, turn=1)
+        (broken / "model.py").write_text("raise RuntimeError('broken on purpose')\n")
+        manifest.update(broken)
+        code, _, said = await models(engine, repository, "load", "encoder", "14")
+        assert code == 1
+        assert "broken on purpose" in said
+        assert await served(engine) == before
+        code, out, _ = await models(engine, repository, "list", "--json")
+        assert code == 0
+        active = [row["version"] for row in json.loads(out) if row["role"] == "active"]
+        assert active == [before[-1]]
+
+    run(body)

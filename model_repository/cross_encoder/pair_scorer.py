@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from batching import MAX_CHARS, Pair, Scores, join, pack
+from device import providers
 from tokenizers import Tokenizer
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the cores belong to the neighbours
@@ -18,14 +19,15 @@ BATCH = 64
 
 
 class PairScorer:
-    """`model.onnx` and `tokenizer.json` of a folder, on the CPU.
+    """`model.onnx` and `tokenizer.json` of a folder, on ONNX Runtime.
 
     Args:
         folder: where the two files are.
         threads: that one forward may use.
+        device: `cpu`, or `cuda` with perhaps a number, as in `cuda:1`.
     """
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, folder: Path, threads: int = 1, device: str = "cpu") -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -35,7 +37,7 @@ class PairScorer:
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # it would remember every shape, and packing makes many
         self._session = onnxruntime.InferenceSession(
-            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            str(folder / "model.onnx"), options, providers=providers(device)
         )
 
     def score(self, pairs: Sequence[Pair]) -> Scores:

@@ -19,7 +19,10 @@ class TritonPythonModel:
         """Load the weights of this version's folder."""
         parameters = json.loads(args["model_config"])["parameters"]
         threads = int(parameters["intra_op_threads"]["string_value"])
-        self._encoder = TextEncoder(Path(args["model_repository"], args["model_version"]), threads)
+        device = parameters.get("device", {}).get("string_value", "cpu")
+        if device == "cuda":
+            device += f":{args['model_instance_device_id']}"
+        self._encoder = TextEncoder(Path(args["model_repository"], args["model_version"]), threads, device)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request of the batch from one forward; a bad request fails alone."""

@@ -38,6 +38,7 @@ EVERYTHING = ("cpu", "gpu", "demo")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STREAMREC_IMAGE = f"streamrec:{PROJECT['version']}"
 TRITON_IMAGE = f"streamrec-triton:{PROJECT['version']}"
+TRITON_GPU_IMAGE = f"{TRITON_IMAGE}-gpu"
 
 Service = dict[str, Any]
 Services = dict[str, Service]
@@ -117,7 +118,8 @@ def test_the_two_tritons_differ_only_in_the_gpu_and_answer_to_one_name(services:
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert gpu["networks"]["default"]["aliases"] == ["triton"]
     assert "deploy" not in cpu
-    apart = {"profiles", "deploy", "networks"}
+    assert gpu["build"] == {**cpu["build"], "target": "gpu"}
+    apart = {"profiles", "deploy", "networks", "build", "image"}
     assert {k: v for k, v in cpu.items() if k not in apart} == {
         k: v for k, v in gpu.items() if k not in apart
     }
@@ -164,12 +166,18 @@ def test_every_image_is_pinned_and_ours_carry_the_version_of_the_project(service
         if "build" in service
         for name, rest in dockerfile(service)
         if name == "FROM"
+    } - {
+        rest.split()[-1]
+        for service in services.values()
+        if "build" in service
+        for name, rest in dockerfile(service)
+        if name == "FROM" and " AS " in rest
     }
     images = {service["image"] for service in services.values()}
     for image in bases | images:
         assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-[\w.-]+)?", image), image
     ours = {service["image"] for service in services.values() if "build" in service}
-    assert ours == {STREAMREC_IMAGE, TRITON_IMAGE}
+    assert ours == {STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE}
 
 
 def test_our_containers_run_as_numbered_users_without_privileges(services: Services) -> None:
@@ -379,7 +387,7 @@ def test_kafka_is_the_same_release_with_the_same_settings(services: Services, tm
 # The images
 
 
-@pytest.mark.parametrize("image", [STREAMREC_IMAGE, TRITON_IMAGE])
+@pytest.mark.parametrize("image", [STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE])
 def test_what_an_image_copies_is_in_the_repository_and_let_through(services: Services, image: str) -> None:
     service = next(service for service in services.values() if service["image"] == image)
     let_through = {
@@ -405,6 +413,15 @@ def test_the_worker_image_starts_a_program_that_the_project_installs(services: S
     (program,) = json.loads(instructions["ENTRYPOINT"])
     assert program in PROJECT["scripts"]
     assert json.loads(instructions["CMD"]) == services["worker"]["command"]
+
+
+def test_the_image_for_a_gpu_is_a_stage_of_the_one_for_a_cpu_which_is_built_where_none_is_named(
+    services: Services,
+) -> None:
+    stages = [rest.split()[-1] for name, rest in dockerfile(services["triton"]) if name == "FROM"]
+    assert services["triton-gpu"]["build"]["target"] in stages
+    assert stages[-1] == "cpu"
+    assert "target" not in services["triton"]["build"]
 
 
 def test_what_the_worker_image_copies_is_enough_to_install_every_package(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,15 @@ def load_cross_encoder(folder: Path, threads: int = 1) -> PairScorer:
         folder, threads
     )
     return scorer
+
+
+def on_device(model: str, folder: Path, device: str) -> Callable[[Sequence[Any]], NDArray[np.float32]]:
+    """Load `encoder` or `cross_encoder` on `cpu` or `cuda`; return its function of a batch."""
+    if model == "encoder":
+        encoder = _module(MODEL_REPOSITORY / model, "text_encoder").TextEncoder(folder, device=device)
+        return cast(Callable[[Sequence[Any]], NDArray[np.float32]], encoder.encode)
+    scorer = _module(MODEL_REPOSITORY / model, "pair_scorer").PairScorer(folder, device=device)
+    return cast(Callable[[Sequence[Any]], NDArray[np.float32]], scorer.score)
 
 
 def batching(model: str) -> Any:

@@ -44,7 +44,7 @@ def publish(figures: Mapping[str, Any], tables: Sequence[Table], json_: str | No
         Path(json_).write_text(said + "\n", encoding="utf-8")
     for table in tables:
         if markdown:
-            typer.echo(_markdown(table))
+            typer.echo(as_markdown(table))
         else:
             drawn = rich.table.Table(*table.header, title=table.title)
             for row in table.rows:
@@ -79,6 +79,7 @@ def draw(path: Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]], la
     pyplot.close(figure)
 
 
-def _markdown(table: Table) -> str:
+def as_markdown(table: Table) -> str:
+    """Write a table as Markdown, under its title."""
     lines = [table.header, ["---"] * len(table.header), *table.rows]
     return "\n".join([f"{table.title}\n", *(f"| {' | '.join(line)} |" for line in lines), ""])

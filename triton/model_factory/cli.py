@@ -8,11 +8,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small p
 
 import typer
 
-from model_factory import reranker
+from model_factory import gpu, reranker
+from model_factory.compression import distil, prune, quantise, teachers
+from model_factory.compression import comparison as step_comparison
 from model_factory.compression import export as model_export
 from model_factory.evaluation import pairs as pairs_evaluation
+from model_factory.evaluation import robustness as robustness_evaluation
 from model_factory.evaluation import search as search_evaluation
+from model_factory.evaluation import speed as speed_evaluation
 from model_factory.preparation import command
+from model_factory.training import comparison, search_params
+from model_factory.training import encoder as encoder_training
 
 app = typer.Typer(
     name="model-factory",
@@ -23,6 +29,14 @@ app = typer.Typer(
 )
 
 app.command("prepare")(command.prepare)
+app.command("search-params")(search_params.search_params)
+
+app.command("fetch-teachers")(teachers.fetch_teachers)
+app.command("distil")(distil.distil)
+app.command("prune")(prune.prune)
+app.command("quantise")(quantise.quantise)
+app.command("compare")(step_comparison.compare)
+app.command("gpu")(gpu.gpu)
 
 export = typer.Typer(help="Turn published weights into what Triton serves.", no_args_is_help=True)
 export.command("encoder")(model_export.export_encoder)
@@ -30,11 +44,15 @@ app.add_typer(export, name="export")
 
 evaluate = typer.Typer(help="Measure what serves against human judgements.", no_args_is_help=True)
 evaluate.command("search")(search_evaluation.evaluate_search)
+evaluate.command("speed")(speed_evaluation.evaluate_speed)
 evaluate.command("pairs")(pairs_evaluation.evaluate_pairs)
+evaluate.command("robustness")(robustness_evaluation.evaluate_robustness)
 evaluate.command("reranker")(reranker.evaluate_reranker)
 app.add_typer(evaluate, name="evaluate")
 
 train = typer.Typer(help="Learn weights from data.", no_args_is_help=True)
+train.command("encoder")(encoder_training.train_encoder)
+train.command("methods")(comparison.compare_methods)
 train.command("reranker")(reranker.train_reranker)
 app.add_typer(train, name="train")
 

@@ -217,6 +217,16 @@ def test_layers_are_kept_as_the_recipe_says(base: Path) -> None:
     assert torch.equal(kept.state_dict()[name.format(0)], original[name.format(1)])
 
 
+def test_a_prefix_reaches_the_layers_that_are_kept(base: Path, data: Path) -> None:
+    said = recipe(base, model={"layers": [1]}, method={"kind": "prefix"})
+    learner = methods.prepare(encoder.load(base, said), said, None)
+    corpus, _ = encoder.tokenise(data, said, base)
+    embedder = encoder.Embedder(learner.module, corpus.texts, said, "cpu")
+    encoder.backward(embedder, Batches(corpus, said.objectives, 0.0, 1).draw(0), said, None)
+    learning = [p for p in learner.module.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in learning)
+
+
 def test_an_average_with_the_base_lies_between_the_base_and_the_trained_weights(
     base: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -174,6 +174,8 @@ def load(base: Path, recipe: EncoderRecipe) -> Any:
             )
         encoder.encoder.layer = torch.nn.ModuleList(layers[number] for number in recipe.model.layers)
         encoder.config.num_hidden_layers = len(recipe.model.layers)
+        for number, layer in enumerate(encoder.encoder.layer):
+            layer.attention.self.layer_idx = number  # by which a prefix finds its keys and values
     return encoder
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from model_factory import cli
 from model_factory.evaluation.inputs import Offer, read_offers
 from model_factory.evaluation.pairs import in_random_order, rank
-from model_factory.evaluation.titles import TfIdf, characters, likeness, plain_words
+from model_factory.evaluation.titles import Likeness, TfIdf, characters, plain_words
 from typer.testing import CliRunner
 
 
@@ -71,7 +71,7 @@ TITLES = [
 
 
 def nearest(titles: list[str], place: int) -> int:
-    found = likeness(titles).scores(places(place))[0]
+    found = Likeness(titles).scores(places(place))[0]
     found[place] = -1
     return int(found.argmax())
 
@@ -87,8 +87,21 @@ def test_the_number_behind_a_name_says_more_than_a_colour() -> None:
 
 def test_a_number_and_its_unit_are_one_word_however_written() -> None:
     titles = ["phone x 64 gb", "phone x 64gb", "phone x 32gb"]
-    found = likeness(titles).scores(places(0))[0]
+    found = Likeness(titles).scores(places(0))[0]
     assert found[1] > found[2]
+
+
+def test_a_model_number_inside_a_longer_word_is_known() -> None:
+    assert nearest(["bx80684i78700k", "core i7 8700k", "core i5 8400"], 0) == 1
+
+
+def test_amounts_of_one_unit_that_disagree_make_titles_less_alike() -> None:
+    titles = ["zoom x 24.2mp red", "zoom x 24mp", "zoom x 18mp"]
+    cosines = Likeness([title.replace("mp", "") for title in titles]).scores(places(0))[0]
+    found = Likeness(titles).scores(places(0))[0]
+    assert found[1] > found[2]
+    assert found[0] == pytest.approx(1.0)
+    assert cosines[1] == pytest.approx(cosines[2]), "without the unit, both are as far"
 
 
 def test_the_rank_is_of_the_best_of_the_cluster_and_leaves_the_query_out() -> None:

@@ -17,7 +17,7 @@ from model_factory import served
 from model_factory.evaluation import inputs, report
 from model_factory.evaluation.inputs import Offer
 from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
-from model_factory.evaluation.titles import Scores, TfIdf, characters, likeness, plain_words
+from model_factory.evaluation.titles import Likeness, Scores, TfIdf, characters, plain_words
 from model_factory.evaluation.vectors import Encoder
 
 METRICS = {
@@ -139,10 +139,10 @@ class Systems:
     """Every system's scores of all offers for one of them."""
 
     def __init__(self, titles: Sequence[str], published: Encoder, ours: Encoder) -> None:
-        self._lexical = {
+        self._lexical: dict[str, TfIdf | Likeness] = {
             "tfidf_words": TfIdf(map(plain_words, titles)),
             "tfidf_characters": TfIdf(map(characters, titles)),
-            "lexical": likeness(titles),
+            "lexical": Likeness(titles),
         }
         distinct, self._number = np.unique(titles, return_inverse=True)  # equal titles: equal vectors
         texts = distinct.tolist()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 
 from stream.core.text import words
 
-LEAST_PREFIX = 5
+SHORTEST_PART = 5
 MOST_JOINED = 3
 IDF_POWER = 3.0
 KINDS = {"": 1.0, "plain": 0.5, "prefix": 0.7, "pair": 0.5}
 """Weights of what a title is made of, beside words with digits; chosen on categories taken in turns."""
+
+SAME_AMOUNT = 0.05
+"""Shops round: 24.2 megapixels are 24."""
+
+DISAGREEING = 0.5
+"""What is left of the likeness of titles that name other amounts of one unit."""
 
 _PREFIX, _PAIR = "^", "_"  # no word has them
 _FREQUENT = 0.02
@@ -100,15 +106,36 @@ def characters(title: str) -> list[str]:
     return found
 
 
-def likeness(titles: Sequence[str]) -> TfIdf:
-    """Compare titles by words, where a rare word with digits says most.
+class Likeness:
+    """Cosines of titles by words, where a rare word with digits says most, less where amounts disagree.
 
-    Beside its words, a title holds: neighbours that another title writes as one word; the beginnings of words
-    with digits; pairs of neighbours of which one has a digit ("nova 2"). The idf counts cubed.
+    Beside its words, a title holds: neighbours that another title writes as one word, and what another title
+    writes alone of a word with digits; the beginnings of words with digits; pairs of neighbours of which one
+    has a digit ("nova 2"). The idf counts cubed.
     """
-    split = [words(title) for title in titles]
-    written = {word for found in split for word in found}
-    return TfIdf((_parts(found, written) for found in split), IDF_POWER, _weight)
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        split = [words(title) for title in titles]
+        written = {word for found in split for word in found}
+        self._cosines = TfIdf((_parts(found, written) for found in split), IDF_POWER, _weight)
+        self._amounts = [_amounts(found) for found in split]
+        having: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for place, amounts in enumerate(self._amounts):
+            for unit, amount in amounts:
+                having[unit].append((place, amount))
+        self._having = {unit: _columns(found) for unit, found in having.items()}
+
+    def scores(self, places: NDArray[np.intp]) -> Scores:
+        """Score all titles, themselves too, by how alike they are to some of them; shape [places, titles]."""
+        scores = self._cosines.scores(places)
+        for row, place in zip(scores, places.tolist(), strict=True):
+            amounts = self._amounts[place]
+            for unit in {unit for unit, _ in amounts}:
+                titles, others = self._having[unit]
+                own = np.array([amount for named, amount in amounts if named == unit])
+                near = np.abs(others[:, None] - own) <= SAME_AMOUNT * own
+                row[np.setdiff1d(titles, titles[near.any(axis=1)])] *= DISAGREEING
+        return scores
 
 
 def _parts(found: Sequence[str], written: set[str]) -> list[str]:
@@ -118,19 +145,42 @@ def _parts(found: Sequence[str], written: set[str]) -> list[str]:
         for at in range(len(found) - length + 1)
         if (together := "".join(found[at : at + length])) in written
     ]
-    whole = [*found, *joined]
+    models = [word for word in found if _has_digit(word)]
+    inside = [part for word in models for part in _inside(word) if part in written]
     prefixes = [
         _PREFIX + word[:length]
-        for word in whole
-        if _has_digit(word)
-        for length in range(LEAST_PREFIX, len(word))
+        for word in (*models, *filter(_has_digit, joined))
+        for length in range(SHORTEST_PART, len(word))
     ]
     pairs = [
         left + _PAIR + right
         for left, right in itertools.pairwise(found)
         if _has_digit(left) or _has_digit(right)
     ]
-    return [*whole, *prefixes, *pairs]
+    return [*found, *joined, *inside, *prefixes, *pairs]
+
+
+def _inside(word: str) -> set[str]:
+    return {
+        part
+        for start in range(len(word) - SHORTEST_PART + 1)
+        for end in range(start + SHORTEST_PART, len(word) + 1)
+        if _has_digit(part := word[start:end]) and part != word
+    }
+
+
+def _amounts(found: Sequence[str]) -> list[tuple[str, float]]:
+    """Return units and amounts: "64gb" and "7th", and "800d" too."""
+    return [
+        (match[2], float(match[1]))
+        for word in found
+        if (match := re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]{1,4})", word))
+    ]
+
+
+def _columns(found: Sequence[tuple[int, float]]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    places, amounts = zip(*found, strict=True)
+    return np.array(places, np.intp), np.array(amounts)
 
 
 def _weight(part: str) -> float:

@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="the extra [train] writes graphs")
 pytest.importorskip("safetensors", reason="the extra [train] reads weights")
 
 from model_factory import served
-from model_factory.compression import bert, convert, parity, prune, quantise, structure, vocabulary
+from model_factory.compression import bert, convert, export, parity, prune, quantise, structure, vocabulary
 from model_factory.compression.graph import Precision
 from small_bert import TEXTS
 
@@ -207,3 +207,11 @@ def test_quantising_writes_what_serves(folder: Path, tmp_path: Path) -> None:
     vectors = served.load_encoder(tmp_path / "int8").encode(TEXTS)
     assert vectors.shape == (len(TEXTS), small_bert.HIDDEN)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_manifest_names_files_and_not_where_they_lay_on_a_machine() -> None:
+    said = {"recipe": {"vectors": "/somewhere/distil.npz", "layers": [0, 2]}, "base": "by/name"}
+    assert export.portable(said) == {
+        "recipe": {"vectors": "distil.npz", "layers": [0, 2]},
+        "base": "by/name",
+    }

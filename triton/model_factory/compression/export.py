@@ -95,7 +95,7 @@ def describe(
         folder: that the weights are from.
         model, task: what it is and does.
     """
-    said = convert.training(folder)
+    said = portable(convert.training(folder))
     weights = manifest.sha256(folder / "model.safetensors")
     origin: dict[str, Any] = {
         "model": said.get("base", published.MODEL if weights == published.WEIGHTS_SHA256 else "unknown"),
@@ -122,6 +122,17 @@ def describe(
         training={name: value for name, value in said.items() if name not in ("figures", "data")},
         figures={**figures, **({"training": said["figures"]} if "figures" in said else {})},
     )
+
+
+def portable(said: Any) -> Any:
+    """Return JSON values with the names of files in place of their paths, which say nothing elsewhere."""
+    if isinstance(said, Mapping):
+        return {name: portable(value) for name, value in said.items()}
+    if isinstance(said, list):
+        return [portable(value) for value in said]
+    if isinstance(said, str) and Path(said).is_absolute():
+        return Path(said).name
+    return said
 
 
 def _summary(figures: Mapping[str, Any]) -> dict[str, Any]:

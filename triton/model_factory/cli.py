@@ -8,9 +8,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small p
 
 import typer
 
-from model_factory import gpu, reranker
-from model_factory.compression import distil, prune, quantise, teachers
+from model_factory import gpu, record, reranker
 from model_factory.compression import comparison as step_comparison
+from model_factory.compression import cross_encoder_export, distil, prune, quantise, teachers
 from model_factory.compression import export as model_export
 from model_factory.evaluation import pairs as pairs_evaluation
 from model_factory.evaluation import robustness as robustness_evaluation
@@ -18,6 +18,7 @@ from model_factory.evaluation import search as search_evaluation
 from model_factory.evaluation import speed as speed_evaluation
 from model_factory.preparation import command
 from model_factory.training import comparison, search_params
+from model_factory.training import cross_encoder as cross_encoder_training
 from model_factory.training import encoder as encoder_training
 
 app = typer.Typer(
@@ -37,9 +38,11 @@ app.command("prune")(prune.prune)
 app.command("quantise")(quantise.quantise)
 app.command("compare")(step_comparison.compare)
 app.command("gpu")(gpu.gpu)
+app.command("record")(record.record)
 
 export = typer.Typer(help="Turn published weights into what Triton serves.", no_args_is_help=True)
 export.command("encoder")(model_export.export_encoder)
+export.command("cross-encoder")(cross_encoder_export.export_cross_encoder)
 app.add_typer(export, name="export")
 
 evaluate = typer.Typer(help="Measure what serves against human judgements.", no_args_is_help=True)
@@ -52,6 +55,7 @@ app.add_typer(evaluate, name="evaluate")
 
 train = typer.Typer(help="Learn weights from data.", no_args_is_help=True)
 train.command("encoder")(encoder_training.train_encoder)
+train.command("cross-encoder")(cross_encoder_training.train_cross_encoder)
 train.command("methods")(comparison.compare_methods)
 train.command("reranker")(reranker.train_reranker)
 app.add_typer(train, name="train")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from model_factory.compression import convert, parity
 from model_factory.compression.graph import Pooling, Precision
 from model_factory.evaluation import inputs
 from model_factory.evaluation import search as search_evaluation
+from stream.models.repository import new_version
 
 PARITY_TEXTS = 512
 
@@ -53,6 +55,7 @@ def export_encoder(
                 "name the version's folder with --output, as model_repository/encoder/2."
             )
         output = served.PUBLISHED_ENCODER
+    refuse_if_served(output)
     folder = published.find_weights(None) if model is None else model
     with tempfile.TemporaryDirectory() as made_in:
         made = Path(made_in)
@@ -73,12 +76,12 @@ def export_encoder(
         figures: dict[str, Any] = {"cosine": cosines}
         if qrels:
             figures["search"] = _summary(search_evaluation.evaluate(products, qrels, made, threads))
-        output.mkdir(parents=True, exist_ok=True)
-        for name in convert.FILES:
-            shutil.copy(made / name, output / name)
-        if not (output / "model.py").exists():
-            shutil.copy(served.PUBLISHED_ENCODER / "model.py", output / "model.py")
-    describe(output, folder, precision, "encoder", "texts to vectors of length 1", figures)
+        with written_whole(output) as place:
+            for name in convert.FILES:
+                shutil.copy(made / name, place / name)
+            shutil.copy(served.PUBLISHED_ENCODER / "model.py", place / "model.py")
+            task = "texts to vectors of length 1"
+            describe(place, folder, precision, "encoder", task, figures, version=output.name)
     console.print(f"wrote {output}")
     for name, system in figures.get("search", {}).get("ndcg_at_10", {}).items():
         console.print(
@@ -86,14 +89,44 @@ def export_encoder(
         )
 
 
+def refuse_if_served(output: Path) -> None:
+    """Refuse to write over a version of a model repository.
+
+    Raises:
+        typer.BadParameter: it is there already.
+    """
+    if (output.parent / "config.pbtxt").is_file() and (output / manifest.NAME).exists():
+        raise typer.BadParameter(
+            f"{output} exists, and versions that serve are never written over: name the next number."
+        )
+
+
+@contextmanager
+def written_whole(output: Path) -> Iterator[Path]:
+    """Give a folder to fill; a version of a model repository appears there whole or not at all."""
+    if (output.parent / "config.pbtxt").is_file():
+        shutil.rmtree(output, ignore_errors=True)  # without a manifest it is no version, see above
+        with new_version(output.parent, output.name) as place:
+            yield place
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        yield output
+
+
 def describe(
-    output: Path, folder: Path, precision: Precision, model: str, task: str, figures: Mapping[str, Any]
+    output: Path,
+    folder: Path,
+    precision: Precision,
+    model: str,
+    task: str,
+    figures: Mapping[str, Any],
+    version: str,
 ) -> None:
     """Write the manifest of an exported version.
 
     Args:
         folder: that the weights are from.
-        model, task: what it is and does.
+        model, task, version: what it is and does.
     """
     said = portable(convert.training(folder))
     weights = manifest.sha256(folder / "model.safetensors")
@@ -108,6 +141,7 @@ def describe(
         files=(*convert.FILES, "model.py"),
         packages=("torch", "transformers", "onnx", "onnxruntime"),
         model=model,
+        version=version,
         task=task,
         origin=origin,
         licence="Apache-2.0, by the authors of the base; changed here: another graph, "

@@ -106,15 +106,14 @@ _ATTRIBUTE_CONFLICT = {"inch": 0.53, "gb": 0.53, "mah": 0.53, "pieces": 0.53, "r
 
 
 def size_conflict(title: str, description: str, attributes: Mapping[str, Any]) -> float:
-    """Two values in the title, or one there and another in the description or the attributes."""
-    lower = title.casefold()
-    in_title = _sizes(lower)
+    """Two values in the title, or one there and another in the description or the attributes; both folded."""
+    in_title = _sizes(title)
     if not in_title:
         return 0.0
-    if "inch" in in_title and _RANGE.search(lower):
+    if "inch" in in_title and _RANGE.search(title):
         del in_title["inch"]
     strength = 0.0
-    in_body = _sizes(description.casefold()) if description else {}
+    in_body = _sizes(description)
     for measure, values in in_title.items():
         if _differ(values):
             strength = max(strength, 0.55 if measure in ("gb", "inch", "mah") else 0.25)

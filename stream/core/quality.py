@@ -71,26 +71,27 @@ def findings_of(
     """The strength in 0..1 of each finding, of which those that are 0 are left out."""
     description = description[:CHARS_READ]
     text = f"{title}\n{description}"
-    lower = text.casefold()
-    head = WORD.findall(title.casefold())
-    body = WORD.findall(description.casefold())
+    folded_title, folded_body = title.casefold(), description.casefold()
+    lower = f"{folded_title}\n{folded_body}"
+    head, body = WORD.findall(folded_title), WORD.findall(folded_body)
     words = {*head, *body}
+    strange = "" if text_faults.PLAIN.issuperset(text) else text
     attributes = attributes or {}
     strengths = {
         "empty": text_faults.empty(title, head, body),
-        "damaged": text_faults.damaged(text, head, body, words),
+        "damaged": text_faults.damaged(text, strange, head, body, words),
         "markup": text_faults.markup(text),
         "repetition": text_faults.repetition(head, body),
         "keywords": text_faults.keywords(head, body),
         "brands": text_faults.brands(head),
-        "disguise": text_faults.disguise(text, head, words),
-        "invisible": text_faults.invisible(text),
+        "disguise": text_faults.disguise(text, strange, head, words),
+        "invisible": text_faults.invisible(strange),
         "instructions": text_faults.instructions(lower, words),
         "code": text_faults.code(lower),
         "contact": text_faults.contact(title, description, words),
         "advertising": text_faults.advertising(lower, words, text),
         "brand_conflict": contradictions.brand_conflict(head, brand),
-        "size_conflict": contradictions.size_conflict(title, description, attributes),
+        "size_conflict": contradictions.size_conflict(folded_title, folded_body, attributes),
         "colour_conflict": contradictions.colour_conflict(head, body, attributes),
         "kind_conflict": contradictions.kind_conflict(head, body, category),
     }

@@ -112,10 +112,12 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """Words without which no sentence is written."""
 
 
+_NAMED = {f"{word}s": kind for word, kind in KINDS.items()} | KINDS
+
+
 def kinds_in(words: Iterable[str]) -> set[str]:
     """The kinds of products that folded words name, in the singular or with an s."""
-    named = (KINDS.get(word) or KINDS.get(word[:-1] if word[-1] == "s" else word) for word in words)
-    return {kind for kind in named if kind}
+    return {_NAMED[word] for word in words if word in _NAMED}
 
 
 def makers_in(words: Iterable[str]) -> set[str]:

@@ -1,7 +1,8 @@
 """Faults that a product's text shows by itself: empty, damaged, stuffed, disguised, injected.
 
-Each rule takes what `stream.core.quality` prepares (the text, folded or not, and its words) and gives a
-strength in 0..1 that grows with the evidence.
+Each rule takes what `stream.core.quality` prepares (the text, folded or not, and its words; `strange` is the
+text where it holds other characters than `PLAIN`, else "") and gives a strength in 0..1 that grows with the
+evidence.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from collections.abc import Sequence
 
 from stream.core.disguise import INVISIBLE, mixed_words
 from stream.core.shop_words import FUNCTION_WORDS, KINDS, MAKERS, kinds_in, makers_in
+
+PLAIN = frozenset(
+    "\t\n" + "".join(map(chr, range(32, 127))) + "®™©°²³½µμΩ×±·–—‘’“”…€£äöüßéèêëàáçñóíúøåæØÄÖÜÉÅ"
+)
+"""Characters that no rule objects to: most texts hold no others, and need not be searched for them."""
 
 
 def at(count: int, steps: Sequence[float]) -> float:
@@ -61,9 +67,9 @@ _LOST = re.compile(
 _NO_VOWEL = re.compile(r"[bcdfghjklmnpqrstvwxz]+\Z")
 
 
-def damaged(text: str, head: list[str], body: list[str], words: set[str]) -> float:
+def damaged(text: str, strange: str, head: list[str], body: list[str], words: set[str]) -> float:
     """Lost or wrongly decoded characters, signs instead of letters, and words that are none."""
-    lost = 0 if text.isascii() and text.isprintable() else len(_LOST.findall(text))
+    lost = len(_LOST.findall(strange))
     strength = at(lost, (0.0, 0.2, 0.35, 0.6, 0.75))
     letters = sum(map(len, head)) + sum(map(len, body))
     if len(text) - text.count(" ") - letters > letters + 10:
@@ -143,13 +149,11 @@ quality premium wholesale replica certified genuine bluetooth battery memory
 _LEETED = KINDS.keys() | MAKERS.keys() | set(_LURES.split())
 
 
-def disguise(text: str, head: list[str], words: set[str]) -> float:
+def disguise(text: str, strange: str, head: list[str], words: set[str]) -> float:
     """Words whose letters are not what they seem."""
-    disguised = 0
-    if not text.isascii():
-        mixed = mixed_words(text)
-        short = sum(1 for word in mixed if len(word) < 4)
-        disguised = len(mixed) - short + short // 3 + (len(_ORNAMENT.findall(text)) + 2) // 3
+    mixed = mixed_words(strange)
+    short = sum(1 for word in mixed if len(word) < 4)
+    disguised = len(mixed) - short + short // 3 + (len(_ORNAMENT.findall(strange)) + 2) // 3
     if [*map(len, head)].count(1) > 4:
         disguised += len(_SPACED.findall(text))
     for word in words:
@@ -165,16 +169,16 @@ _INSIDE = re.compile(rf"(?<=[^\W\d_])(?:{INVISIBLE.pattern})+(?=[^\W\d_])")
 _REORDER = re.compile("[\u202d\u202e\U000e0000-\U000e007f]")
 
 
-def invisible(text: str) -> float:
+def invisible(strange: str) -> float:
     """Soft hyphens and byte order marks come with honest texts, one or two; more are meant."""
-    if text.isascii():
+    if strange.isascii():
         return 0.0
-    inside = len(_INSIDE.findall(text))
-    hyphens = text.count("\u00ad")
+    inside = len(_INSIDE.findall(strange))
+    hyphens = strange.count("\u00ad")
     return max(
         at(inside - min(inside, hyphens), (0.0, 0.3, 0.55, 0.7, 0.8)),
         at(hyphens // 3, (0.0, 0.1, 0.2, 0.3)),
-        at(len(_REORDER.findall(text)), (0.0, 0.55, 0.7)),
+        at(len(_REORDER.findall(strange)), (0.0, 0.55, 0.7)),
     )
 
 

@@ -168,12 +168,9 @@ def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_m
         assert (outcome["active"], outcome["previous"], len(outcome["workers"])) == ("2", "1", 2)
         assert outcome["confirmed_by"]
         await list_by("2")
-        await engine.load({"item_id": "late", "title": "red mug that came later", "price": 5.0})
-        await wait_until(lambda: engine.workers[0].metric("streamrec_catalogue_items") >= 97)
         code, out, said = await models(engine, repository, "rollback", "encoder", "--json")
         assert code == 0, said
         await list_by("1")
-        await engine.load({"item_id": "late", "title": "red mug that came later", "available": False})
         searching.cancel()
 
         lists = [await engine.list_for(event) for event in sent]
@@ -181,12 +178,7 @@ def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_m
         assert [version for version, _ in itertools.groupby(sorted(versions))] == ["1", "2"]
         for event, made in zip(sent, lists, strict=True):
             assert made["degraded"] == []
-            found, expected = scores(made), scores(alone[event["search_query"]])
-            found.pop("late", None)
-            together = found.keys() & expected.keys()
-            assert len(together) >= len(expected) - 1  # the late one takes the place of one other
-            for item_id in together:
-                assert found[item_id] == pytest.approx(expected[item_id], abs=1e-2)
+            assert scores(made) == pytest.approx(scores(alone[event["search_query"]]), abs=1e-2)
 
     run(body)
 
@@ -213,13 +205,13 @@ def test_a_version_with_a_wrong_file_or_worse_figures_or_wrong_answers_is_refuse
         assert "worse by more than 0.05" in said
         assert await served(engine) == before
 
-        make(repository / "encoder", 13, turn=2, says=1)
+        make(repository / "encoder", 13, turn=2, says=1, figure=0.8)
         code, _, said = await models(engine, repository, "promote", "encoder", "13")
         assert code == 1
         assert "differs from the answer in the manifest" in said
         assert await served(engine) == before
 
-        broken = make(repository / "encoder", 14, turn=1)
+        broken = make(repository / "encoder", 14, turn=1, figure=0.8)
         (broken / "model.py").write_text("raise RuntimeError('broken on purpose')\n")
         manifest.update(broken)
         code, _, said = await models(engine, repository, "load", "encoder", "14")

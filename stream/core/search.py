@@ -22,7 +22,12 @@ CROSS_BEST = 20
 """How many of the best matches of a search the cross-encoder reads; each costs milliseconds."""
 
 CROSS_WEIGHT = 0.1
-"""What a pair's score of 0..1 adds to a match, beside the mean of those scored."""
+"""What a pair's score of 0..1 adds to a match, beside the mean of those scored.
+
+Scored by models that had not seen the query, on the judged Icecat products (86 queries, nDCG@10, cosine and
+BM25 alone .841): .05 to .1 make no difference that could be told from chance (+.001, 95 % interval -.005 to
++.009), from .2 on it is worse.
+"""
 
 
 def relative(bm25: FloatArray) -> FloatArray:

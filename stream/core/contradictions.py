@@ -164,7 +164,7 @@ _PARTS = frozenset(
         "camera",
         "speaker",
         "scanner",
-        "keyboard",
+        "input",
         "charger",
         "monitor",
         "lighting",
@@ -177,6 +177,24 @@ _PARTS = frozenset(
 """Kinds that are also parts of others."""
 
 
+_ACCESSORIES = frozenset(
+    ("accessory", "accessories", "parts", "supplies", "peripherals", "components", "equipment")
+)
+_BESIDE_COMPUTERS = frozenset(
+    (
+        "input",
+        "tablet",
+        "monitor",
+        "printer",
+        "scanner",
+        "network",
+        "gaming",
+        "speaker",
+        "headphones",
+    )
+)
+
+
 def kind_conflict(head: list[str], body: list[str], category: str) -> float:
     """A category, or a description without a word of the title, that is about another kind of product."""
     kinds = kinds_in(head)
@@ -184,8 +202,10 @@ def kind_conflict(head: list[str], body: list[str], category: str) -> float:
         return 0.0
     strength = 0.0
     if category:
-        leaf = kinds_in(WORD.findall(category.casefold()))
-        if leaf and leaf.isdisjoint(kinds) and not kinds <= _PARTS:
+        leaf = WORD.findall(category.casefold().rpartition(" > ")[2])
+        named = kinds_in(leaf)
+        wide = not _ACCESSORIES.isdisjoint(leaf) or ("computer" in named and kinds <= _BESIDE_COMPUTERS)
+        if named and named.isdisjoint(kinds) and not wide and not kinds <= _PARTS:
             strength = 0.55
     if len(body) > 3:
         other = kinds_in(body)

@@ -25,8 +25,7 @@ camera: camera camcorder webcam lens tripod
 headphones: headphone earphone earbud headset airpod
 speaker: speaker soundbar subwoofer
 gaming: playstation ps4 ps5 xbox nintendo gamepad
-mouse: mouse mice trackball
-keyboard: keyboard
+input: mouse mice trackball keyboard
 watch: smartwatch watch
 refrigerator: fridge freezer refrigerator
 dishwasher: dishwasher
@@ -46,7 +45,7 @@ lighting: lamp chandelier sconce flashlight torch
 rugs: rug carpet curtain wallpaper
 beauty: shampoo perfume lipstick mascara makeup lotion
 toys: doll lego puzzle teddy toy
-jewellery: necklace earring bracelet jewellery jewelry pendant
+jewellery: necklace earring bracelet jewellery jewelry
 garden: lawnmower parasol barbecue bbq pergola
 network: router modem
 charger: charger powerbank

@@ -18,6 +18,9 @@ HONEST: list[dict[str, Any]] = [
     {"title": "茶杯"},
     {"title": "Ноутбук HP Pavilion 15", "brand": "HP"},
     {"title": "Светодиодная лампа E27 9Вт Philips"},
+    {"title": "Brass Pendant Rust", "category": "Home > Lighting > Lamps"},
+    {"title": "Silent Mouse Ivory", "category": "Electronics > Computers"},
+    {"title": "Laptop sleeve", "category": "Bags > Bag accessories"},
     {"title": "samsung galaxy s8 4gb 64gb 5.8 inch black", "category": "Mobile Phones"},
     {"title": "hotpoint 8kg wash 6kg dry 1400rpm washer dryer white", "category": "Washing Machines"},
     {

@@ -124,7 +124,7 @@ def _eventually(condition: Callable[[], Any]) -> Any:
 def test_topics_are_made_and_listed_by_command(shop: Shop) -> None:
     assert "exists, 3 partitions" in shop.run("topics", "create").stdout
     listed = json.loads(shop.run("topics", "list", "--json").stdout)
-    assert [topic["partitions"] for topic in listed] == [3] * 7
+    assert [topic["partitions"] for topic in listed] == [3] * 8
 
 
 def test_publish_sends_valid_lines_with_their_key_and_names_the_others(shop: Shop) -> None:

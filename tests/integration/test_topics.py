@@ -39,8 +39,8 @@ def test_topics_are_made_once_and_then_found_as_they_should_be(stack: Any, name:
     config = _config(stack, name)
     first = asyncio.run(create_topics(config))
     again = asyncio.run(create_topics(config))
-    assert [(made.created, made.partitions) for made in first] == [(True, 3)] * 7
-    assert [(made.created, made.partitions, made.differences) for made in again] == [(False, 3, ())] * 7
+    assert [(made.created, made.partitions) for made in first] == [(True, 3)] * 8
+    assert [(made.created, made.partitions, made.differences) for made in again] == [(False, 3, ())] * 8
 
 
 def test_the_settings_are_those_of_the_contract(stack: Any, name: str) -> None:
@@ -48,7 +48,7 @@ def test_the_settings_are_those_of_the_contract(stack: Any, name: str) -> None:
     asyncio.run(create_topics(config))
     found = {topic.name.rpartition("-")[0]: topic.settings for topic in asyncio.run(describe_topics(config))}
     assert {topic for topic, settings in found.items() if settings["cleanup.policy"] == "compact"} == {
-        *("items", "recommendations", "item-vectors")
+        *("items", "recommendations", "item-vectors", "model-versions")
     }
     assert {settings["message.timestamp.type"] for settings in found.values()} == {"LogAppendTime"}
     assert (

@@ -130,6 +130,22 @@ def test_products_of_the_targets_are_weighted_means_of_the_teachers_cosines(
     assert parquet.read_table(output / "distil.parquet").column_names == ["text", "kind"]
 
 
+def test_aligned_teachers_say_what_they_say_on_average_in_the_space_of_the_first() -> None:
+    rng = np.random.default_rng(0)
+    first = distil._normed(rng.normal(size=(400, 8)).astype(np.float32))
+    turned, _ = np.linalg.qr(rng.normal(size=(8, 8)))
+    second = distil._normed(first @ turned.astype(np.float32) + np.float32(0.7))  # as one, but for a shift
+    is_query = np.arange(400) < 100
+    made = distil.aligned([first, second], [0.5, 0.5], is_query)
+    assert made.shape == first.shape
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1.0, rtol=1e-5)
+    assert (made * first).sum(axis=1).mean() > 0.95
+    expected = 0.5 * (
+        first @ first.T + distil._centred(second, is_query) @ distil._centred(second, is_query).T
+    )
+    assert np.corrcoef((made @ made.T).ravel(), expected.ravel())[0, 1] > 0.99
+
+
 def test_the_targets_are_read_by_the_training(data: Path, as_served: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the extra [train] has it")
     from model_factory.training.pairs import read_teacher

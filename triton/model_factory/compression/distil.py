@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from model_factory.compression import corpus
-from model_factory.compression.teachers import Teacher
+from model_factory.compression.teachers import Teacher, Vectors
 
 TARGETS, TEXTS = "distil.npz", "distil.parquet"
+
+ROWS_OF_COMPONENTS = 12_000
+"""So many rows are enough to find the principal components of several teachers' vectors."""
 
 console = Console(stderr=True)
 
@@ -34,6 +37,14 @@ def distil(
     changes: Annotated[
         list[str], typer.Option("--set", help="A value of the recipe, as in model.layers=[0,2,5].")
     ] = [],  # noqa: B006 - typer's way
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="Turn the teachers' vectors into one space as wide as the first one's and as close to it as "
+            "can be, so that a student which starts from it can learn the vectors themselves.",
+        ),
+    ] = False,
     only_vectors: Annotated[
         bool, typer.Option("--only-vectors", help="Write the teachers' vectors and train nothing.")
     ] = False,
@@ -52,7 +63,7 @@ def distil(
     targets = output / TARGETS
     texts = corpus.read([data])
     console.print(f"{len(texts)} texts")
-    make(texts, [Teacher(folder, threads) for folder in teachers], shares, output)
+    make(texts, [Teacher(folder, threads) for folder in teachers], shares, output, align=align)
     console.print(f"wrote {targets}")
     if only_vectors:
         return
@@ -66,12 +77,18 @@ def distil(
 
 
 def make(
-    texts: Sequence[corpus.Text], teachers: Sequence[Teacher], shares: Sequence[float], output: Path
+    texts: Sequence[corpus.Text],
+    teachers: Sequence[Teacher],
+    shares: Sequence[float],
+    output: Path,
+    *,
+    align: bool = False,
 ) -> None:
     """Write what the student learns: distil.parquet for people, distil.npz for `train encoder`.
 
     distil.npz holds `texts`, `is_query`, `texts_sha`, each teacher's `vectors_NAME`, and all side by side
-    as `vectors`, scaled so that products of rows are the weighted means of the teachers' cosines.
+    as `vectors`, scaled so that products of rows are the weighted means of the teachers' cosines; with
+    `align`, what `aligned` makes of them.
     """
     said = np.array([text for text, _ in texts])
     vectors: dict[str, NDArray[np.float16]] = {}
@@ -80,24 +97,57 @@ def make(
         name = f"{name}_{number}" if name in vectors else name
         vectors[name] = teacher.encode(texts, output / "vectors").astype(np.float16)
     output.mkdir(parents=True, exist_ok=True)
-    together = np.concatenate(
-        [
-            np.sqrt(share) * each.astype(np.float32)
-            for share, each in zip(shares, vectors.values(), strict=True)
-        ],
-        axis=1,
-    )
+    is_query = np.array([kind == "query" for _, kind in texts])
+    each = [found.astype(np.float32) for found in vectors.values()]
+    together = aligned(each, shares, is_query) if align else side_by_side(each, shares)
     beside = output / f"tmp_{TARGETS}"
     np.savez(
         beside,
         texts=said,
-        is_query=np.array([kind == "query" for _, kind in texts]),
+        is_query=is_query,
         texts_sha=np.array(hashlib.sha256("\0".join(said.tolist()).encode()).hexdigest()),
         vectors=together.astype(np.float16),
         **vectors,
     )
     beside.replace(output / TARGETS)
     _write_texts(texts, output / TEXTS)
+
+
+def side_by_side(vectors: Sequence[Vectors], shares: Sequence[float]) -> Vectors:
+    """Scale and join vectors [n, d] so that products of rows are the weighted means of their products."""
+    return np.concatenate(
+        [np.float32(np.sqrt(share)) * each for share, each in zip(shares, vectors, strict=True)], axis=1
+    )
+
+
+def aligned(vectors: Sequence[Vectors], shares: Sequence[float], is_query: NDArray[np.bool_]) -> Vectors:
+    """Make one space of several, as wide as the first and turned towards it; rows have length 1 [n, d].
+
+    The others are centred, queries and texts apart, since their cosines differ in level and spread; the joint
+    space is cut to its principal components, and rotated by the orthogonal Procrustes solution
+    (Schönemann 1966, doi:10.1007/BF02289451).
+    """
+    first = vectors[0]
+    joined = side_by_side([first, *(_centred(other, is_query) for other in vectors[1:])], shares)
+    _, _, components = np.linalg.svd(
+        joined[:: max(1, len(joined) // ROWS_OF_COMPONENTS)], full_matrices=False
+    )
+    cut = joined @ components[: first.shape[1]].T
+    left, _, right = np.linalg.svd(cut.T @ first)
+    return _normed(cut @ (left @ right))
+
+
+def _centred(vectors: Vectors, is_query: NDArray[np.bool_]) -> Vectors:
+    centred = vectors.copy()
+    for kind in (is_query, ~is_query):
+        if kind.any():
+            centred[kind] -= centred[kind].mean(axis=0)
+    return _normed(centred)
+
+
+def _normed(vectors: Vectors) -> Vectors:
+    normed: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return normed
 
 
 def _write_texts(texts: Sequence[corpus.Text], path: Path) -> None:

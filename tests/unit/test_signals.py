@@ -294,8 +294,8 @@ def test_damaged_increments_are_named(data: bytes) -> None:
 
 def test_a_view_holds_the_neighbours_that_the_catalogue_knows() -> None:
     table = ItemTable()
-    table.put(Item("other", "OTHER"), None)
-    slot = table.put(Item("known", "KNOWN"), None)
+    table.put(Item("other", "OTHER"))
+    slot = table.put(Item("known", "KNOWN"))
     row = fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, forward=[("unknown", 2.0), ("known", 1.0)])])
     seen = signals.view(row, table)
     assert seen.slots.tolist() == [slot]

@@ -25,15 +25,15 @@ from model_factory.evaluation.attacks import Listing, Pool
 from model_factory.evaluation.baselines import Scores
 from model_factory.evaluation.inputs import Product
 from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
-from model_factory.evaluation.search import CUT, CrossEncoder, Judged, Scored, judged_in, measure
+from model_factory.evaluation.search import CUT, CrossEncoder, Judged, Scored, hybrid, judged_in, measure
 from model_factory.evaluation.vectors import Encoder
 from stream.adapters.lexical_index import LexicalIndex
 from stream.core.disguise import clean_query
 from stream.core.policy import DEFAULT_POLICY
 from stream.core.quality import FINDINGS, assess
-from stream.core.search import best_matches, match, refined, relative
+from stream.core.search import best_matches, refined
 from stream.core.spelling import Vocabulary
-from stream.recommender import LEXICAL, NEAREST
+from stream.recommender import LEXICAL
 
 SYSTEMS = {"hybrid": "hybrid", "hybrid_cross_encoder": "hybrid + cross-encoder"}
 DETECTOR_SAMPLE = 2_000
@@ -172,16 +172,13 @@ class Catalogue:
     def search(self, query: str, vector: Vectors, judged: NDArray[np.intp]) -> dict[str, Scored]:
         """Score judged products, and all; what is held back ranks behind everything, or not at all."""
         cosine = np.where(self.allowed, self.vectors @ vector, -1.0).astype(np.float32)
-        everything = match(cosine, relative(self._lexical(query, len(self.products))))
-        hits = self._lexical(query, LEXICAL)
-        candidates = hits > 0
-        candidates[np.argsort(-cosine, kind="stable")[:NEAREST]] = True
-        found = np.where(candidates & self.allowed, match(cosine, relative(hits)), -np.inf).astype(np.float32)
-        scored = {"hybrid": Scored(everything[judged], found)}
+        lexical, hits = self._lexical(query, len(self.products)), self._lexical(query, LEXICAL)
+        found = hybrid(cosine, lexical, hits, self.vectors, judged, self.allowed)
+        scored = {"hybrid": found}
         if self._pairs:
             scored["hybrid_cross_encoder"] = Scored(
-                self._refined(query, everything[judged], judged),
-                self._refined(query, found, np.arange(len(found))),
+                self._refined(query, found.judged, judged),
+                self._refined(query, found.catalogue, np.arange(len(self.products))),
             )
         return scored
 

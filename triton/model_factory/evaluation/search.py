@@ -20,7 +20,9 @@ from model_factory.evaluation.inputs import Product
 from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from model_factory.evaluation.vectors import MAX_CHARS, Encoder, model_sha256, refusing
 from stream.adapters.lexical_index import LexicalIndex
+from stream.core.disguise import clean_query
 from stream.core.search import best_matches, match, refined, regularised, relative
+from stream.core.spelling import Vocabulary
 from stream.recommender import LEXICAL, NEAREST
 
 METRICS = {
@@ -207,6 +209,11 @@ class Scorer:
                 product.item_id, product.title, product.description, product.brand, product.category
             )
         self._index.commit()
+        vocabulary = Vocabulary()
+        for text in self._texts:
+            vocabulary.add(text)
+        self._read = {query: vocabulary.corrected(clean_query(query)) for query in queries}
+        queries = list(dict.fromkeys([*queries, *self._read.values()]))
         self._published = _Cosines(published, self._texts, queries, "products with the published encoder")
         self._ours = (
             self._published
@@ -225,40 +232,28 @@ class Scorer:
         bm25 = self._bm25.scores(query)
         published, cosine = self._published.of(query), self._ours.of(query)
         lexical = self._lexical(query, len(self._texts))
-        hybrid = Scored(*self._hybrid(query, cosine, lexical, judged))
+        read = self._read[query]
+        found = hybrid(
+            self._ours.of(read),
+            self._lexical(read, len(self._texts)),
+            self._lexical(read, LEXICAL),
+            self._ours.vectors,
+            judged,
+        )
         systems = {
             "bm25": _both(bm25, judged, bm25 > 0),
             "lexical_index": _both(lexical, judged, lexical > 0),
             "published": _both(published, judged),
             "rrf": _both(rrf := fuse_ranks(bm25, published), judged, rrf > 0),
             "encoder": _both(cosine, judged),
-            "hybrid": hybrid,
+            "hybrid": found,
         }
         if self._pairs:
             systems["hybrid_cross_encoder"] = Scored(
-                self._refined(query, hybrid.judged, judged),
-                self._refined(query, hybrid.catalogue, np.arange(len(self._texts))),
+                self._refined(read, found.judged, judged),
+                self._refined(read, found.catalogue, np.arange(len(self._texts))),
             )
         return systems
-
-    def _hybrid(self, query: str, cosine: Scores, lexical: Scores, judged: Places) -> tuple[Scores, Scores]:
-        """Match as the engine does what it finds: its best by words and its best by vector, nothing else.
-
-        The judged products are matched as if they were among what is found.
-        """
-        hits = self._lexical(query, LEXICAL)
-        candidates = hits > 0
-        candidates[np.argsort(-cosine, kind="stable")[:NEAREST]] = True
-        found = np.flatnonzero(candidates)
-        both = np.union1d(found, judged)
-        catalogue = np.full(len(cosine), -np.inf, np.float32)
-        catalogue[found] = self._matched(found, cosine, hits)
-        beside = np.zeros(len(cosine), np.float32)
-        beside[both] = self._matched(both, cosine, lexical)
-        return beside[judged], catalogue
-
-    def _matched(self, places: Places, cosine: Scores, bm25: Scores) -> Scores:
-        return regularised(match(cosine, relative(bm25))[places], self._ours.vectors[places])
 
     def _refined(self, query: str, matches: Scores, places: Places) -> Scores:
         best = best_matches(matches)
@@ -271,6 +266,39 @@ class Scorer:
         for item_id, score in self._index.search(query, limit):
             scores[self._number[item_id]] = score
         return scores
+
+
+def hybrid(
+    cosine: Scores,
+    lexical: Scores,
+    hits: Scores,
+    vectors: Scores,
+    judged: Places,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Scored:
+    """Match as the engine does what it finds: its best by words and its best by vector, and nothing else.
+
+    The judged products are matched as if they were among what is found.
+
+    Args:
+        lexical: BM25 of all products.
+        hits: the same of the best by words, others 0.
+        vectors: of the products [products, dimensions].
+        allowed: products that may be found; all by default.
+    """
+
+    def matched(places: Places, bm25: Scores) -> Scores:
+        return regularised(match(cosine, relative(bm25))[places], vectors[places])
+
+    candidates = hits > 0
+    candidates[np.argsort(-cosine, kind="stable")[:NEAREST]] = True
+    found = np.flatnonzero(candidates if allowed is None else candidates & allowed)
+    both = np.union1d(found, judged)
+    catalogue = np.full(len(cosine), -np.inf, np.float32)
+    catalogue[found] = matched(found, hits)
+    beside = np.zeros(len(cosine), np.float32)
+    beside[both] = matched(both, lexical)
+    return Scored(beside[judged], catalogue)
 
 
 class CrossEncoder:

@@ -148,7 +148,7 @@ def prepare(
         typer.Option(
             help="Folder of model.onnx and tokenizer.json, which look for hard negatives.", exists=True
         ),
-    ] = served.ENCODER,
+    ] = served.PUBLISHED_ENCODER,
     lexical_only: Annotated[
         bool, typer.Option("--lexical-only", help="Look for hard negatives by words alone: no encoder.")
     ] = False,

@@ -37,15 +37,14 @@ class Triton:
     models: Path
 
     def server(self, folder: Path, at: Mapping[str, int], env: Mapping[str, str]) -> Server:
-        """Return how Triton is started; it loads every model of the repository that can be loaded."""
+        """Return how Triton is started; it loads every model of the repository, or says which it cannot."""
         server_id = f"streamrec-{cache.key(folder)}"
         arguments = {
             "id": server_id,
             "model-repository": self.models,
             "model-control-mode": "explicit",  # later versions are loaded by name, under traffic
             "load-model": "*",
-            "strict-readiness": "false",  # one broken version does not make the server unready,
-            "exit-on-error": "false",  # and a model that cannot be loaded does not keep the others out
+            "strict-readiness": "false",  # one broken version does not make the server unready
             "backend-directory": self.server_folder / "backends",
             "backend-config": f"python,shm-region-prefix-name={server_id}-",
             "cache-directory": self.server_folder / "caches",

@@ -24,8 +24,8 @@ Pair = tuple[str, str]
 """A query, or an item's title, and an item's text."""
 
 PAIRS_KEPT = 50_000
-PAIRS_A_REQUEST = 10
-"""A list's twenty go in two requests, so that two instances of the model work on them at once."""
+PAIRS_A_REQUEST = 5
+"""A list's ten go in two requests, so that two instances of the model work on them at once."""
 PAIRS_IN_FLIGHT = 256
 """Where so many are asked for already, more would only come too late."""
 LATE_S = 1.0

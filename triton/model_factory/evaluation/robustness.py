@@ -25,7 +25,7 @@ from model_factory.evaluation.attacks import Listing, Pool
 from model_factory.evaluation.baselines import Scores
 from model_factory.evaluation.inputs import Product
 from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
-from model_factory.evaluation.search import CUT, CrossEncoder, Judged, Scored, hybrid, judged_in, measure
+from model_factory.evaluation.search import CUT, CrossEncoder, Judged, Scored, hybrid, measure, read_judged
 from model_factory.evaluation.vectors import Encoder
 from stream.adapters.lexical_index import LexicalIndex
 from stream.core.disguise import clean_query
@@ -99,18 +99,10 @@ def evaluate(
         typer.BadParameter: a file or folder is not what it has to be.
     """
     left_out: Counter[str] = Counter()
-    products = sorted(inputs.read_products(products_path, left_out), key=lambda product: product.item_id)
-    judgements = judged_in(products, inputs.read_qrels(qrels_path, left_out), left_out)
-    if not judgements:
-        raise typer.BadParameter(
-            f"{qrels_path} has no query with a grade above 0 for a product of {products_path}: "
-            "do the two belong together?"
-        )
+    products, judgements = read_judged(products_path, qrels_path, left_out)
     offers = inputs.read_offers(offers_path, left_out) if offers_path else []
     encoder = Encoder(encoder_folder or served.ENCODER, threads, cache)
-    pairs = None
-    if cross_encoder_folder or (served.CROSS_ENCODER / "model.onnx").is_file():
-        pairs = CrossEncoder(cross_encoder_folder or served.CROSS_ENCODER, threads)
+    pairs = CrossEncoder.open(cross_encoder_folder, threads)
     catalogue = Catalogue(products, encoder.encode([p.text for p in products], "products"), pairs)
     listings = [_listing(product) for product in products]
     detector = _detector(listings, list(judgements), offers, seed)

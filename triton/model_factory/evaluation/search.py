@@ -121,18 +121,10 @@ def evaluate(
         typer.BadParameter: a file or folder is not what it has to be.
     """
     left_out: Counter[str] = Counter()
-    products = sorted(inputs.read_products(products_path, left_out), key=lambda product: product.item_id)
-    judgements = judged_in(products, inputs.read_qrels(qrels_path, left_out), left_out)
-    if not judgements:
-        raise typer.BadParameter(
-            f"{qrels_path} has no query with a grade above 0 for a product of {products_path}: "
-            "do the two belong together?"
-        )
+    products, judgements = read_judged(products_path, qrels_path, left_out)
     published = Encoder(served.PUBLISHED_ENCODER, threads, cache)
     ours = Encoder(encoder_folder or served.ENCODER, threads, cache)
-    pairs = None
-    if cross_encoder_folder or (served.CROSS_ENCODER / "model.onnx").is_file():
-        pairs = CrossEncoder(cross_encoder_folder or served.CROSS_ENCODER, threads)
+    pairs = CrossEncoder.open(cross_encoder_folder, threads)
     scorer = Scorer(products, list(judgements), published, ours, pairs)
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for query, judged in track(judgements.items(), "searching", console=Console(stderr=True)):
@@ -162,6 +154,24 @@ def evaluate(
         "systems": _figures(bootstrap, columns, scorer.systems),
         **{f"against_{name}": _figures(bootstrap, columns, scorer.systems, name) for name in REFERENCES},
     }
+
+
+def read_judged(
+    products_path: Path, qrels_path: Path, left_out: Counter[str]
+) -> tuple[list[Product], dict[str, Judged]]:
+    """Read a catalogue in the order of its ids, and the judgements of `judged_in`.
+
+    Raises:
+        typer.BadParameter: a file is not what it has to be, or they do not belong together.
+    """
+    products = sorted(inputs.read_products(products_path, left_out), key=lambda product: product.item_id)
+    judgements = judged_in(products, inputs.read_qrels(qrels_path, left_out), left_out)
+    if not judgements:
+        raise typer.BadParameter(
+            f"{qrels_path} has no query with a grade above 0 for a product of {products_path}: "
+            "do the two belong together?"
+        )
+    return products, judgements
 
 
 def judged_in(
@@ -314,6 +324,13 @@ class CrossEncoder:
         with refusing(folder, "cross-encoder"):
             self._scorer = served.load_cross_encoder(folder, threads)
             self._scorer.score([("a query", "a text")])
+
+    @classmethod
+    def open(cls, folder: Path | None, threads: int) -> CrossEncoder | None:
+        """Load the one in `folder`, or else the highest version served; None where none is."""
+        if folder is None and not (served.CROSS_ENCODER / "model.onnx").is_file():
+            return None
+        return cls(folder or served.CROSS_ENCODER, threads)
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score the texts for a query, shape [texts], 0..1 each."""

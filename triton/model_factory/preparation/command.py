@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from model_factory import served
+from model_factory import manifest, served
 from model_factory.preparation import (
     attributes,
     card,
@@ -503,10 +503,10 @@ def _write(
         "queries": [{"query": query} for query in real_queries],
     }
     outputs = {name: tables.write(output, name, some) for name, some in rows.items()}
-    inputs = {source: {"name": path.name, "sha256": tables.sha256_of(path)} for source, path in files.items()}
+    inputs = {source: {"name": path.name, "sha256": manifest.sha256(path)} for source, path in files.items()}
     if encoder is not None:
         model = encoder / "model.onnx"
-        inputs["encoder of the hard negatives"] = {"name": model.name, "sha256": tables.sha256_of(model)}
+        inputs["encoder of the hard negatives"] = {"name": model.name, "sha256": manifest.sha256(model)}
     by_source: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for pair in made:
         by_source[f"{pair.objective}: {pair.source}"][pair.split] += 1

@@ -68,12 +68,6 @@ def write(folder: Path, name: str, rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def data_hash(parts: Mapping[str, Any]) -> str:
     """Return one SHA-256 of inputs, arguments and outputs together."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

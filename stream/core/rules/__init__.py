@@ -1,0 +1,1 @@
+"""What a shop demands of a list. One file a rule."""

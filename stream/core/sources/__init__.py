@@ -1,0 +1,1 @@
+"""Ways of finding candidates. One file a source."""

@@ -1,0 +1,1 @@
+"""Measuring lists on a log, with the code that serves."""

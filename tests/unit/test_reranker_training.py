@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_factory import reranker, reranker_training
-from model_factory.reranker_baselines import ItemKnn, Popularity
-from model_factory.reranker_replay import ListAsked, Session, read_sessions, replay
 from model_factory.reranker_training import Lists
 
 from stream.core.ranking import FEATURES
+from stream.evaluation.baselines import ItemKnn, Popularity
+from stream.evaluation.replay import ListAsked, Session, read_sessions, replay
 from stream.importers.online_retail import COLUMNS
 
 LINES = [

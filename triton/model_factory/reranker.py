@@ -20,13 +20,13 @@ from rich.table import Table
 
 import stream.core.blend
 from model_factory import manifest, reranker_training, served
-from model_factory.reranker_baselines import Baseline, ItemKnn, Popularity
-from model_factory.reranker_replay import POLICY, ListAsked, Session, read_sessions, replay, titles
 from model_factory.reranker_training import Lists
 from stream.core.candidates import OFFERS
 from stream.core.items import FloatArray
 from stream.core.ranking import CLIP, FEATURES, features, select
 from stream.errors import WrongFile
+from stream.evaluation.baselines import Baseline, ItemKnn, Popularity
+from stream.evaluation.replay import POLICY, ListAsked, Session, read_sessions, replay, titles
 
 START_MS, END_MS = (int(datetime(2011, month, 1, tzinfo=UTC).timestamp() * 1000) for month in (6, 9))
 """The window that is evaluated; training uses what lies before it."""

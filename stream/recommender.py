@@ -32,7 +32,9 @@ from stream.core.events import (
 )
 from stream.core.explain import UNLIKE, claims, explain
 from stream.core.items import FloatArray
+from stream.core.listing import compose
 from stream.core.policy import HOUR_MS, Policy
+from stream.core.rules.in_force import NO_RULES
 from stream.core.signals import Increment, RowView, increments
 from stream.core.state import Search, UserState
 from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
@@ -347,26 +349,25 @@ class Recommender:
         # While the models were asked, items may have been withdrawn or removed, and slots given to others.
         items = context.items
         stays = items.available[found.slots] & (items.freed_at[found.slots] <= generation)
-        chosen = [
-            (position, score)
-            for position, score in ranking.select(context, found, scores, self._policy)
-            if stays[position]
-        ]
-        if not chosen:
-            degraded.append("empty")
-        made = []
-        for rank, (position, score) in enumerate(chosen, start=1):
-            source, reason = explain(context, found, position)
-            item_id = context.items.at(int(found.slots[position])).item_id
-            made.append(RecommendedItem(item_id, rank, round(float(score), 6), source, reason))
         now_ms = self._now_ms()
         user_id = shopper.after.user_id
         # Following the clock keeps sequences growing for a shopper who was erased or forgotten.
         sequence = max(shopper.before.sequence + 1, now_ms)
+        recommendation_id = _recommendation_id(user_id, sequence)
+        composed = compose(
+            context, found, scores, self._policy, NO_RULES, int(recommendation_id[:16], 16), stays
+        )
+        if not composed.chosen:
+            degraded.append("empty")
+        made = []
+        for rank, chosen in enumerate(composed.chosen, start=1):
+            source, reason = explain(context, found, chosen.position)
+            item_id = context.items.at(int(found.slots[chosen.position])).item_id
+            made.append(RecommendedItem(item_id, rank, round(chosen.score, 6), source, reason))
         trigger = shopper.trigger
         return RecommendationList(
             schema_version=SCHEMA_VERSION,
-            recommendation_id=_recommendation_id(user_id, sequence),
+            recommendation_id=recommendation_id,
             user_id=user_id,
             placement=trigger.placement or PLACEMENT,
             sequence=sequence,

@@ -132,26 +132,32 @@ def to_read(context: Context, candidates: Candidates, limit: int) -> NDArray[np.
     return found[best_matches(_matches(context, candidates)[found], limit)]
 
 
-def select(
-    context: Context, candidates: Candidates, scores: FloatArray, policy: Policy
-) -> list[tuple[int, float]]:
-    """Choose the list: the best by score, at most `policy.max_per_category` of one category.
+def final_scores(context: Context, candidates: Candidates, scores: FloatArray) -> NDArray[np.float64]:
+    """What each candidate [N] counts in the list; always finite.
 
     Where the newest thing a shopper did is a search, what does not match it only fills up; items seen in the
     session come last of all. Scores that are not finite count as the least.
-
-    Returns:
-        Positions in `candidates` with their final scores, which never grow along the list.
     """
-    if not len(candidates):
-        return []
     final = np.asarray(scores, np.float64) + query_score(context, candidates)
     finite = np.isfinite(final)
     final = np.where(finite, final, final[finite].min(initial=0.0) - 1.0)
     tier = 2 * candidates.seen
     if context.query is not None and not query_age(context.state, context.query):
         tier = tier + ~candidates.by("search")
-    final -= tier * (float(np.ptp(final)) + 1.0)
+    if len(final):
+        final -= tier * (float(np.ptp(final)) + 1.0)
+    return final
+
+
+def select(
+    context: Context, candidates: Candidates, scores: FloatArray, policy: Policy
+) -> list[tuple[int, float]]:
+    """Choose the list: the best by score, at most `policy.max_per_category` of one category.
+
+    Returns:
+        Positions in `candidates` with their final scores, which never grow along the list.
+    """
+    final = final_scores(context, candidates, scores)
     categories = context.items.category[candidates.slots]
     used: dict[int, int] = {}
     chosen: list[tuple[int, float]] = []

@@ -217,12 +217,15 @@ def newest(items: ItemTable) -> IntArray:
     return offered[np.argsort(-items.first_seen_ms[offered], kind="stable")[:NEW]].astype(np.int32)
 
 
-def gather(context: Context, policy: Policy) -> Candidates:
+def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Candidates:
     """Merge the sources into candidates, without what the rules forbid.
 
     Left out: unavailable and removed items, those in view, in the cart, and bought within
     `policy.exclude_bought_days`. Items seen in this session come in only where the others cannot fill
     a list, and any of the shop's range where even they cannot.
+
+    Args:
+        only: slots of known items that are the candidates, all of them and no others, whatever is forbidden.
     """
     items = context.items
     session, before = _split(context.state, policy)
@@ -244,21 +247,9 @@ def gather(context: Context, policy: Policy) -> Candidates:
     )
     for place, slots in enumerate(offers):
         offered[slots] |= 1 << place
-    offered[~items.available] = 0
-    forbidden = _slots(_forbidden(context, policy), items)
-    offered[forbidden] = 0
-    seen = _slots(session, items)
-    fill = seen[offered[seen] > 0]
-    fill_offered = offered[fill]
-    offered[fill] = 0
-    slots = np.flatnonzero(offered).astype(np.int32)
-    if len(slots) < policy.list_length and len(fill):
-        offered[fill] = fill_offered
-        slots = np.flatnonzero(offered).astype(np.int32)
-    if len(slots) < policy.list_length:
-        more = _range(items, offered, forbidden, policy.list_length - len(slots))
-        offered[more] = 1 << OFFERS.index("range")
-        slots = np.flatnonzero(offered).astype(np.int32)
+    slots, fill = (
+        (np.unique(only), NO_HITS.slots) if only is not None else _allowed(context, policy, session, offered)
+    )
     seen_here = np.zeros(len(offered), np.bool_)
     seen_here[fill] = True
     forward, backward = neighbours.of(slots, len(items.available))
@@ -289,6 +280,33 @@ def gather(context: Context, policy: Policy) -> Candidates:
         bm25=_bm25(context, slots),
         offered=offered[slots],
     )
+
+
+def _allowed(
+    context: Context, policy: Policy, session: list[str], offered: NDArray[np.uint16]
+) -> tuple[IntArray, IntArray]:
+    """The slots of what is offered and not forbidden, and those of the session, which may fill up a list.
+
+    Args:
+        offered: [capacity], one bit for each of `OFFERS`; what is forbidden is taken out of it.
+    """
+    items = context.items
+    offered[~items.available] = 0
+    forbidden = _slots(_forbidden(context, policy), items)
+    offered[forbidden] = 0
+    seen = _slots(session, items)
+    fill = seen[offered[seen] > 0]
+    fill_offered = offered[fill]
+    offered[fill] = 0
+    slots = np.flatnonzero(offered).astype(np.int32)
+    if len(slots) < policy.list_length and len(fill):
+        offered[fill] = fill_offered
+        slots = np.flatnonzero(offered).astype(np.int32)
+    if len(slots) < policy.list_length:
+        more = _range(items, offered, forbidden, policy.list_length - len(slots))
+        offered[more] = 1 << OFFERS.index("range")
+        slots = np.flatnonzero(offered).astype(np.int32)
+    return slots, fill
 
 
 def _range(items: ItemTable, offered: NDArray[np.uint16], forbidden: IntArray, limit: int) -> IntArray:

@@ -232,3 +232,13 @@ def test_trends_are_of_available_items_and_by_category(shop: RankingShop) -> Non
 
 def test_every_source_has_a_bit() -> None:
     assert len(OFFERS) <= 16
+
+
+def test_named_candidates_are_all_of_them_and_no_others_whatever_is_forbidden() -> None:
+    shop = RankingShop()
+    shop.click("ann", "item-5", "purchase", at_ms=NOW_MS - 1000)
+    shop.click("ann", "item-6")
+    shop.items.available[shop.slot("item-7")] = False
+    named = [shop.slot(item_id) for item_id in ("item-7", "item-6", "item-5", "item-100")]
+    found = gather(shop.context("ann"), shop.policy, np.array(named, np.int32))
+    assert found.slots.tolist() == sorted(named)

@@ -1,18 +1,16 @@
-"""Replay of Online Retail II through the very code that serves, with a list asked for after each line.
+"""Replay of a shop's log through the very code that serves, with a list asked for after each item.
 
-The protocol, so that nothing is peeked at: a session is a sales invoice, its events are its lines in file
-order without repeats; what a session teaches, to the item signals and to the shopper's own state, counts
-from the next minute on (the file's clock has minutes); guests are shoppers of their own per invoice; an
-item is in the catalogue once it was sold. After event k = 1 to 19 a list is asked for and the next line
-is the target.
+The protocol, so that nothing is peeked at: what a session teaches, to the item signals and to the shopper's
+own state, counts from the minute after its end on; guests are shoppers of their own per session; an item is
+in the catalogue once a session with it has ended, under the text known by then. After each of the
+first 19 distinct items of a session a list is asked for, and the next distinct item is the target.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +19,7 @@ from stream.core import signals
 from stream.core.candidates import (
     NEAR_SESSION,
     NEAR_TASTE,
+    NO_HITS,
     Candidates,
     Context,
     Hits,
@@ -33,123 +32,136 @@ from stream.core.candidates import (
 )
 from stream.core.events import ClickEvent, Line, Source
 from stream.core.items import FloatArray, IntArray, Item, ItemTable
-from stream.core.policy import MINUTE_MS, Policy
+from stream.core.policy import Policy
 from stream.core.state import UserState, apply, empty
 from stream.core.vectors import ItemVectors
-from stream.importers.online_retail import Sale, read_sales
+from stream.evaluation.sessions import Session
 
 POLICY = Policy(exclude_bought_days=0.0)
 """The policy that serves, but for bought items: the protocol only masks those of the session."""
 LISTS_PER_SESSION = 19
 
-
-class Session(NamedTuple):
-    """One sales invoice, its lines without repeats; `user_id` is "" for a guest."""
-
-    invoice: str
-    minute_ms: int
-    user_id: str
-    sales: tuple[Sale, ...]
+Vectors = Mapping[str, FloatArray]
+"""Vectors [384] by the text that they are of."""
 
 
 class ListAsked(NamedTuple):
-    """One list the replay asks for, and the item that came next."""
+    """One list the replay asks for, and the item that came next; `shown` are the session's items so far.
+
+    `sessions_before` is how many sessions of this shopper were known.
+    """
 
     session: Session
     context: Context
     candidates: Candidates
     target: str
     shown: tuple[str, ...]
-
-
-def read_sessions(path: Path, progress: Callable[[int], None] | None = None) -> list[Session]:
-    """Read the sales of products as sessions, in order of time.
-
-    Args:
-        progress: is told the bytes read so far.
-
-    Raises:
-        WrongFile: it cannot be read, or its columns are others.
-    """
-    invoices: dict[str, dict[str, Sale]] = {}
-    for sale in read_sales(path, Counter(), progress=progress):
-        sale = sale._replace(stock_code=sale.stock_code.upper())
-        invoices.setdefault(sale.invoice, {}).setdefault(sale.stock_code, sale)
-    sessions = []
-    for invoice, sales in invoices.items():
-        first = next(iter(sales.values()))
-        minute_ms = first.at_ms - first.at_ms % MINUTE_MS
-        sessions.append(Session(invoice, minute_ms, first.customer_id, tuple(sales.values())))
-    return sorted(sessions, key=lambda session: session.minute_ms)
-
-
-def titles(sessions: list[Session]) -> dict[str, str]:
-    """The first title of each item."""
-    found: dict[str, str] = {}
-    for session in sessions:
-        for sale in session.sales:
-            if sale.title:
-                found.setdefault(sale.stock_code, sale.title)
-    return found
+    sessions_before: int
 
 
 class Shop:
     """All that the worker keeps, in memory: catalogue, signals, states of shoppers."""
 
-    def __init__(self, names: Mapping[str, str], vectors: Mapping[str, FloatArray]) -> None:
-        self.items = ItemTable(8192)
+    def __init__(self, vectors: Vectors, policy: Policy = POLICY) -> None:
+        self.items = ItemTable(8192, policy.min_quality)
         self.space = ItemVectors(8192)
-        self.popularity = np.full((8192, len(signals.POPULARITY_DAYS)), -np.inf, np.float32)
-        self._names = names
+        self.popularity = np.full((8192, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
+        self._policy = policy
         self._vectors = vectors
         self._rows: dict[str, signals.ItemSignals] = {}
         self._views: dict[str, signals.RowView] = {}
         self._states: dict[str, UserState] = {}
+        self._sessions: dict[str, int] = {}
         self._offset = 0
         self._fresh: tuple[Hits, dict[int, Hits], IntArray] | None = None
 
-    def play(self, minute: list[Session], wanted: Callable[[Session], bool]) -> Iterator[ListAsked]:
-        """Play the sessions of one minute side by side, then learn from all of them."""
-        learnt = [(session, self._events(session)) for session in minute]
-        for session, events in learnt:
-            if wanted(session):
-                yield from self._lists(session, events)
-        self._learn(learnt)
+    def lists(self, session: Session) -> Iterator[ListAsked]:
+        """Ask for a list after each distinct item of a session but the last."""
+        state = self._states.get(session.shopper, empty(session.shopper))
+        shown: dict[str, None] = {}
+        events = self._events(session)
+        for step, event in zip(session.steps, events, strict=True):
+            if step.item_id not in shown and shown:
+                context = self._context(state)
+                candidates = gather(context, self._policy)
+                before = self._sessions.get(session.user_id, 0)
+                yield ListAsked(session, context, candidates, step.item_id, tuple(shown), before)
+                if len(shown) == LISTS_PER_SESSION:
+                    return
+            shown[step.item_id] = None
+            state = apply(state, event, self._policy)
 
-    def _lists(self, session: Session, events: list[ClickEvent]) -> Iterator[ListAsked]:
-        state = self._states.get(events[0].user_id, empty(events[0].user_id))
-        for position, event in enumerate(events[: min(len(events) - 1, LISTS_PER_SESSION)]):
-            state = apply(state, event, POLICY)
-            context = self._context(state, event.at_ms)
-            shown = tuple(sale.stock_code for sale in session.sales[: position + 1])
-            target = session.sales[position + 1].stock_code
-            yield ListAsked(session, context, gather(context, POLICY), target, shown)
+    def learn(self, sessions: Sequence[Session]) -> None:
+        """Learn from sessions that have ended."""
+        if not sessions:
+            return
+        self._fresh = None
+        pending: dict[str, list[signals.Increment]] = {}
+        for session in sessions:
+            events = self._events(session)
+            self._offset += len(events)
+            state = self._states.get(session.shopper, empty(session.shopper))
+            for event in events:
+                after = apply(state, event, self._policy)
+                for item_id, increment in signals.increments(state, after, event, self._policy).items():
+                    pending.setdefault(item_id, []).append(increment)
+                state = after
+            if session.user_id:
+                self._states[session.user_id] = state
+                self._sessions[session.user_id] = self._sessions.get(session.user_id, 0) + 1
+            self._take_items(session)
+        for item_id, new in pending.items():
+            row = self._rows[item_id] = signals.fold(self._rows.get(item_id), new)
+            self._views.pop(item_id, None)
+            self.popularity[self.items.slot(item_id)] = row.popularity
 
     def _events(self, session: Session) -> list[ClickEvent]:
-        user_id = session.user_id or f"guest-{session.invoice}"
-        events = []
-        for sale in session.sales:
-            self._offset += 1
-            source = Source("clicks", 0, self._offset, sale.at_ms)
-            lines = (Line(sale.stock_code, sale.quantity, sale.price),)
-            name = f"{session.invoice}-{sale.line}"
-            events.append(
-                ClickEvent(name, user_id, sale.at_ms, source, "purchase", lines, session.invoice, None)
+        """The steps as the worker gets them; offsets go on from what was learnt."""
+        return [
+            ClickEvent(
+                f"{session.session_id}-{number}",
+                session.shopper,
+                step.at_ms,
+                Source("clicks", 0, self._offset + number, step.at_ms),
+                step.event_type,
+                (Line(step.item_id, step.quantity, step.price),),
+                session.session_id,
+                None,
             )
-        return events
+            for number, step in enumerate(session.steps, 1)
+        ]
 
-    def _context(self, state: UserState, at_ms: int) -> Context:
+    def _take_items(self, session: Session) -> None:
+        """Put new items into the catalogue, give a text to those that had none, and note prices."""
+        for step in session.steps:
+            known = self.items.get(step.item_id)
+            if known is None or (step.text and known.title == step.item_id):
+                first_ms = known.first_seen_ms if known else session.minute_ms
+                item = Item(step.item_id, step.text or step.item_id, price=step.price, first_seen_ms=first_ms)
+                slot = self.items.put(item)
+                if slot >= len(self.popularity):
+                    more = np.full_like(self.popularity, signals.NEGLIGIBLE)
+                    self.popularity = np.concatenate([self.popularity, more])
+                self.space.remove(slot)
+                if (vector := self._vectors.get(step.text)) is not None:
+                    self.space.put(slot, vector)
+            if step.price is not None:
+                self.items.price[self.items.slot(step.item_id)] = step.price
+
+    def _context(self, state: UserState) -> Context:
         if self._fresh is None:
             self._fresh = (*trending(self.items, self.popularity), newest(self.items))
-        session = session_vector(state, self.items, self.space, POLICY)
+        session = session_vector(state, self.items, self.space, self._policy)
         taste = taste_vector(state, self.items, self.space)
+        newest_step = state.interactions[-1]
         return Context(
             state=state,
-            at_ms=at_ms,
+            at_ms=newest_step.at_ms,
             items=self.items,
             space=self.space,
-            rows={i: self._view(i) for i in rows_needed(state, POLICY) if i in self._rows},
+            rows={i: self._view(i) for i in rows_needed(state, self._policy) if i in self._rows},
             popularity=self.popularity,
+            in_view=frozenset((newest_step.item_id,)),
             trending=self._fresh[0],
             trending_by_category=self._fresh[1],
             new_items=self._fresh[2],
@@ -167,53 +179,38 @@ class Shop:
 
     def _near(self, vector: FloatArray | None, limit: int) -> Hits:
         if vector is None:
-            return Hits(np.zeros(0, np.int32), np.zeros(0, np.float32))
+            return NO_HITS
         cosines = self.space.vectors[: len(self.items)] @ vector
         limit = min(limit, len(cosines))
         best = np.argpartition(-cosines, limit - 1)[:limit]
         best = best[np.argsort(-cosines[best])]
         return Hits(best.astype(np.int32), cosines[best])
 
-    def _learn(self, learnt: list[tuple[Session, list[ClickEvent]]]) -> None:
-        self._fresh = None
-        pending: dict[str, list[signals.Increment]] = {}
-        for session, events in learnt:
-            user_id = events[0].user_id
-            state = self._states.get(user_id, empty(user_id))
-            for event in events:
-                after = apply(state, event, POLICY)
-                for item_id, increment in signals.increments(state, after, event, POLICY).items():
-                    pending.setdefault(item_id, []).append(increment)
-                state = after
-            if session.user_id:
-                self._states[user_id] = state
-            for sale in session.sales:
-                if sale.stock_code not in self.items:
-                    title = self._names.get(sale.stock_code, sale.stock_code)
-                    item = Item(sale.stock_code, title, price=sale.price, first_seen_ms=session.minute_ms)
-                    slot = self.items.put(item)
-                    if (vector := self._vectors.get(sale.stock_code)) is not None:
-                        self.space.put(slot, vector)
-                self.items.price[self.items.slot(sale.stock_code)] = sale.price
-        for item_id, new in pending.items():
-            row = self._rows[item_id] = signals.fold(self._rows.get(item_id), new)
-            self._views.pop(item_id, None)
-            self.popularity[self.items.slot(item_id)] = row.popularity
-
 
 def replay(
-    sessions: list[Session],
-    vectors: Mapping[str, FloatArray],
+    sessions: Sequence[Session],
+    vectors: Vectors,
     wanted: Callable[[Session], bool],
-    played: Callable[[list[Session]], None] = lambda together: None,
+    learnt: Callable[[Session], None] = lambda session: None,
+    policy: Policy = POLICY,
 ) -> Iterator[ListAsked]:
     """Play all sessions in order of time and yield the lists of those that are wanted.
 
     Args:
-        played: is given the sessions of each minute when it is over.
+        sessions: in order, see `stream.evaluation.sessions.in_order`.
+        learnt: is given each session when what it teaches begins to count, in order of time.
     """
-    shop = Shop(titles(sessions), vectors)
-    for _, minute in groupby(sessions, key=lambda session: session.minute_ms):
-        together = list(minute)
-        yield from shop.play(together, wanted)
-        played(together)
+    shop = Shop(vectors, policy)
+    running: list[tuple[int, int, Session]] = []
+    numbered = enumerate(sessions)
+    for minute_ms, beginning in groupby(numbered, key=lambda one: one[1].minute_ms):
+        ended = []
+        while running and running[0][0] < minute_ms:
+            ended.append(heapq.heappop(running)[2])
+        shop.learn(ended)
+        for session in ended:
+            learnt(session)
+        for number, session in beginning:
+            heapq.heappush(running, (session.ended_ms, number, session))
+            if wanted(session):
+                yield from shop.lists(session)

@@ -13,7 +13,9 @@ from model_factory.reranker_training import Lists
 
 from stream.core.ranking import FEATURES
 from stream.evaluation.baselines import ItemKnn, Popularity
-from stream.evaluation.replay import ListAsked, Session, read_sessions, replay
+from stream.evaluation.log import read_online_retail
+from stream.evaluation.replay import ListAsked, replay
+from stream.evaluation.sessions import Session
 from stream.importers.online_retail import COLUMNS
 
 LINES = [
@@ -39,14 +41,14 @@ def sessions(tmp_path: Path) -> list[Session]:
         for invoice, code, time, customer in LINES
     ]
     path.write_bytes(gzip.compress("\n".join([",".join(COLUMNS), *rows, ""]).encode()))
-    return read_sessions(path)
+    return read_online_retail([path])
 
 
 @pytest.fixture
 def asked(sessions: list[Session]) -> dict[str, list[ListAsked]]:
     lists: dict[str, list[ListAsked]] = {}
     for one in replay(sessions, {}, lambda session: True):
-        lists.setdefault(one.session.invoice, []).append(one)
+        lists.setdefault(one.session.session_id, []).append(one)
     return lists
 
 
@@ -54,7 +56,7 @@ def asked(sessions: list[Session]) -> dict[str, list[ListAsked]]:
 
 
 def test_a_session_is_an_invoice_without_repeats(sessions: list[Session]) -> None:
-    assert [[sale.stock_code for sale in session.sales] for session in sessions] == [
+    assert [session.items for session in sessions] == [
         ["10001A", "10002", "10003"],
         ["10001A", "10002"],
         ["10001A", "10002"],

@@ -26,7 +26,9 @@ from stream.core.items import FloatArray
 from stream.core.ranking import CLIP, FEATURES, features, select
 from stream.errors import WrongFile
 from stream.evaluation.baselines import Baseline, ItemKnn, Popularity
-from stream.evaluation.replay import POLICY, ListAsked, Session, read_sessions, replay, titles
+from stream.evaluation.log import read_online_retail
+from stream.evaluation.replay import POLICY, ListAsked, replay
+from stream.evaluation.sessions import Session, texts
 
 START_MS, END_MS = (int(datetime(2011, month, 1, tzinfo=UTC).timestamp() * 1000) for month in (6, 9))
 """The window that is evaluated; training uses what lies before it."""
@@ -142,7 +144,7 @@ class Figures:
     def learn(self, session: Session) -> None:
         """Show a finished session to the plain rankers."""
         for baseline in self._baselines.values():
-            baseline.learn([sale.stock_code for sale in session.sales])
+            baseline.learn(session.items)
 
     def add(self, asked: ListAsked, scorers: Mapping[str, Scorer]) -> None:
         """Rank one list with every ranker."""
@@ -196,7 +198,7 @@ def _asked(events: Path, figures: Figures, every: int, progress: Progress) -> It
     seen = {"before": 0, "in": 0}
 
     def wanted(session: Session) -> bool:
-        if len(session.sales) < 2 or session.minute_ms >= END_MS:
+        if len(session.items) < 2 or session.minute_ms >= END_MS:
             return False
         part = "in" if session.minute_ms >= START_MS else "before"
         seen[part] += 1
@@ -205,32 +207,31 @@ def _asked(events: Path, figures: Figures, every: int, progress: Progress) -> It
 
     reading = progress.add_task("reading the sales", total=events.stat().st_size)
     try:
-        sessions = read_sessions(events, lambda done: progress.update(reading, completed=done))
+        sessions = read_online_retail([events], None, lambda done: progress.update(reading, completed=done))
     except WrongFile as error:
         raise typer.BadParameter(str(error)) from None
     progress.update(reading, completed=events.stat().st_size)
-    vectors = _vectors(titles(sessions), progress)
+    vectors = _vectors(texts(sessions), progress)
     playing = progress.add_task("replaying sessions", total=len(sessions))
 
-    def played(together: list[Session]) -> None:
-        for session in together:
-            figures.learn(session)
-        progress.advance(playing, len(together))
+    def learnt(session: Session) -> None:
+        figures.learn(session)
+        progress.advance(playing)
 
-    yield from replay(sessions, vectors, wanted, played)
+    yield from replay(sessions, vectors, wanted, learnt)
 
 
-def _vectors(names: Mapping[str, str], progress: Progress) -> dict[str, FloatArray]:
-    """Vectors of the titles by the encoder that serves; texts of like length go together."""
+def _vectors(texts: Sequence[str], progress: Progress) -> dict[str, FloatArray]:
+    """Vectors of texts by the encoder that serves; those of like length go together."""
     try:
         encoder = served.load_encoder(served.ENCODER)
     except ImportError as error:
         raise typer.BadParameter(f"{error.name} is missing: pip install 'streamrec[train]'") from None
-    ordered = sorted(names, key=lambda item: len(names[item]))
+    ordered = sorted(texts, key=len)
     vectors: dict[str, FloatArray] = {}
     parts = [ordered[start : start + served.BATCH] for start in range(0, len(ordered), served.BATCH)]
     for part in progress.track(parts, description="encoding titles"):
-        vectors.update(zip(part, encoder.encode([names[item] for item in part]), strict=True))
+        vectors.update(zip(part, encoder.encode(part), strict=True))
     return vectors
 
 

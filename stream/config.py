@@ -62,6 +62,8 @@ class Topics(msgspec.Struct, frozen=True):
     """In, compacted: the catalogue."""
     recommendations: TopicName = "recommendations"
     """Out, compacted: each shopper's list."""
+    attributions: TopicName = "attributions"
+    """Out: what came of which list."""
     dead_letters: TopicName = "dead-letters"
     """Out: messages that can never be used, with the reason in their headers."""
     item_vectors: TopicName = "item-vectors"

@@ -24,6 +24,7 @@ from stream.core.candidates import NO_HITS, Candidates, Context, Hits
 from stream.core.events import (
     ClickEvent,
     Event,
+    ImpressionEvent,
     RecommendationList,
     RecommendedItem,
     Trigger,
@@ -138,7 +139,7 @@ class Recommender:
 
     async def _handle(self, messages: Sequence[RawMessage]) -> None:
         with self._telemetry.timed("decode"):
-            events, letters = self._decode(messages)
+            events, impressions, letters = self._decode(messages)
         waiting = events
         for _ in range(CONFLICT_ROUNDS):
             if not waiting:
@@ -154,9 +155,14 @@ class Recommender:
         for shopper_events in events.values():
             for event in shopper_events:
                 self._telemetry.events.labels(event.source.topic).inc()
+        for impression in impressions:
+            self._telemetry.events.labels(impression.source.topic).inc()
 
-    def _decode(self, messages: Sequence[RawMessage]) -> tuple[dict[str, list[Event]], list[DeadLetter]]:
+    def _decode(
+        self, messages: Sequence[RawMessage]
+    ) -> tuple[dict[str, list[Event]], list[ImpressionEvent], list[DeadLetter]]:
         events: dict[str, list[Event]] = {}
+        impressions: list[ImpressionEvent] = []
         letters: list[DeadLetter] = []
         for message in messages:
             is_search = message.source.topic == self._searches_topic
@@ -165,8 +171,11 @@ class Recommender:
             except InvalidMessage as error:
                 letters.append(DeadLetter(message, error.code, error.message))
             else:
-                events.setdefault(event.user_id, []).append(event)
-        return events, letters
+                if isinstance(event, ImpressionEvent):
+                    impressions.append(event)
+                else:
+                    events.setdefault(event.user_id, []).append(event)
+        return events, impressions, letters
 
     async def _round(self, events: dict[str, list[Event]]) -> dict[str, list[Event]]:
         """Make and publish lists; return the events of shoppers whom another worker changed meanwhile."""

@@ -95,6 +95,26 @@ MESSAGES = {
             ],
         },
     ),
+    "attribution": Message(
+        events.Attribution,
+        "schema/attribution.json",
+        {
+            "schema_version": 1,
+            "attribution_id": "0f3c5d0a1b2e4f6071829304",
+            "user_id": "u-7",
+            "outcome": "purchase",
+            "event_id": "e-1007",
+            "event_time": 1769861400000,
+            "recommendation_id": "u-7-3",
+            "placement": "default",
+            "generated_at": 1769860801012,
+            "matched": "item",
+            "model_versions": {"encoder": "1", "reranker": "1"},
+            "items": [{"item_id": "22111", "rank": 1, "source": "query", "quantity": 2, "price": 4.25}],
+            "currency": "GBP",
+            "value": 8.5,
+        },
+    ),
 }
 
 DEAD_LETTER_HEADERS: Document = {
@@ -192,6 +212,9 @@ def asyncapi() -> Document:
                 "Each shopper's list. A null value means that the shopper was erased.",
                 True,
             ),
+            "attributions": _channel(
+                topics.attributions, "attribution", "What came of which list: one for each event and list."
+            ),
             "deadLetters": _channel(
                 topics.dead_letters, "deadLetter", "Messages that can never be used, and why."
             ),
@@ -201,6 +224,7 @@ def asyncapi() -> Document:
             "receiveSearches": _operation("receive", "searches", "search"),
             "receiveItems": _operation("receive", "items", "item"),
             "sendRecommendations": _operation("send", "recommendations", "recommendationList"),
+            "sendAttributions": _operation("send", "attributions", "attribution"),
             "sendDeadLetters": _operation("send", "deadLetters", "deadLetter"),
         },
         "components": {

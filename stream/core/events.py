@@ -22,6 +22,7 @@ MAX_MESSAGE_BYTES = 1_000_000
 MAX_ID_CHARS = 256
 MAX_QUERY_CHARS = 1_000
 MAX_ITEMS_PER_EVENT = 500
+MAX_RESULTS = 1_000
 EARLIEST_MS = 100_000_000_000  # 1973-03-03; smaller numbers are epoch seconds sent by mistake
 LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
@@ -53,6 +54,12 @@ EVENT_TYPES: tuple[EventType, ...] = (
     "remove_from_cart",
     "purchase",
 )
+"""What a shopper does to an item, in the order in which states number it."""
+
+MessageType = Literal[EventType, "view_item_list"]
+Outcome = Literal["impression", "click", "cart", "purchase"]
+OUTCOMES: tuple[Outcome, ...] = ("impression", "click", "cart", "purchase")
+Match = Literal["recommendation_id", "placement", "item"]
 
 
 class EventItem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,12 +74,16 @@ class EventItem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ClickMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message of the topic `clicks`: what a shopper did to one item, or to several at once."""
+    """A message of the topic `clicks`: what a shopper did to one item, or to several at once.
+
+    `view_item_list` is an impression: the items came into view, in a list. It is no sign of interest, so
+    no list answers it.
+    """
 
     event_id: Id
     """Names the event; sent again with the same id it counts once."""
-    event_type: EventType
-    """What the shopper did."""
+    event_type: MessageType
+    """What the shopper did, or with `view_item_list` what was shown."""
     event_time: Time
     """When it happened; a time after the broker's append time is taken as that."""
     user_id: Id
@@ -90,7 +101,7 @@ class ClickMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     currency: Annotated[str, Meta(max_length=16)] | None = None
     """ISO 4217 code of the prices."""
     recommendation_id: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
-    """The list that the shopper followed, where it was one."""
+    """The list that was shown or followed, where it was one."""
     placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
     """Where on the site it happened."""
     context: dict[str, Any] | None = None
@@ -110,10 +121,10 @@ class SearchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was typed."""
     session_id: Id | None = None
     """The visit it belongs to."""
-    result_item_ids: Annotated[list[Id], Meta(max_length=1_000)] | None = None
-    """The products that were shown, best first."""
+    result_item_ids: Annotated[list[Id], Meta(max_length=MAX_RESULTS)] | None = None
+    """The shop's own results, best first: they are answered with a list of exactly these, in a new order."""
     placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
-    """Where on the site it happened."""
+    """Where on the site it happened; with `result_item_ids` what the list is for, `search` by default."""
     context: dict[str, Any] | None = None
     """Anything else; kept out of the way."""
 
@@ -160,7 +171,7 @@ class Trigger(msgspec.Struct, frozen=True):
     """When it happened, epoch milliseconds."""
 
 
-class RecommendedItem(msgspec.Struct, frozen=True):
+class RecommendedItem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One place of a list: which item, why, and how sure (`score` orders within one list only)."""
 
     item_id: str
@@ -173,9 +184,13 @@ class RecommendedItem(msgspec.Struct, frozen=True):
     """Which way of finding candidates brought it."""
     reason: str
     """Why it is there, as a shopper could read it."""
+    propensity: float = 1.0
+    """How likely it was to be shown at this place; below 1 where chance had a say."""
+    explored: bool = False
+    """Whether it is there to be tried out."""
 
 
-class RecommendationList(msgspec.Struct, frozen=True):
+class RecommendationList(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message of the topic `recommendations`: one shopper's whole list. Times: epoch milliseconds."""
 
     schema_version: int
@@ -183,11 +198,11 @@ class RecommendationList(msgspec.Struct, frozen=True):
     recommendation_id: str
     """Names the list; send it back in the clicks that follow it."""
     user_id: str
-    """The shopper; the message's key too."""
+    """The shopper; the message's key too, but for `reordered` lists."""
     placement: str
     """The place on the site it is for."""
     sequence: int
-    """Grows with each list of a shopper: drop a list whose number is below one you have."""
+    """Grows with each list of a shopper: drop one whose number is below that of one with the same key."""
     generated_at: int
     """When it was made, epoch milliseconds."""
     expires_at: int
@@ -200,6 +215,77 @@ class RecommendationList(msgspec.Struct, frozen=True):
     """What had to be left out: `encoder`, `cross_encoder`, `reranker`; `empty` for a list of nothing."""
     items: list[RecommendedItem]
     """Best first; empty where nothing can be recommended."""
+    policy: str = ""
+    """Name of the policy it was made by."""
+    reordered: bool = False
+    """Whether these are the results that the shop sent with a search, in a new order. Such a list has the key
+    `user_id`, NUL, `placement`, so that it never takes the place of the shopper's recommendations."""
+
+
+def list_key(made: RecommendationList) -> bytes:
+    """The key of a list's message: what a newer list with the same key takes the place of."""
+    key = f"{made.user_id}\x00{made.placement}" if made.reordered else made.user_id
+    return key.encode()
+
+
+class AttributedItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place of a list that something came of; source, propensity and explored are the list's."""
+
+    item_id: str
+    """The product."""
+    rank: int
+    """Its place in the list, from 1."""
+    source: str
+    """Which way of finding candidates brought it."""
+    propensity: float = 1.0
+    """How likely it was to be shown at this place."""
+    explored: bool = False
+    """Whether it was there to be tried out."""
+    quantity: int | None = None
+    """How many were put in the cart or bought."""
+    price: float | None = None
+    """Price of one, where the event names it."""
+
+
+class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message of the topic `attributions`: what came of one list by one event.
+
+    There is one for each event and list; after a crash the same may come again, with the same
+    `attribution_id`. Times: epoch milliseconds.
+    """
+
+    schema_version: int
+    """1; grows when a reader of the former version would go wrong."""
+    attribution_id: str
+    """Names the event and the list; count a repeated one once."""
+    user_id: str
+    """The shopper; the message's key too."""
+    outcome: Outcome
+    """What came of the list: its items came into view, were clicked, put in the cart, or bought."""
+    event_id: str
+    """The event that tells so."""
+    event_time: int
+    """When it happened, epoch milliseconds."""
+    recommendation_id: str
+    """The list."""
+    placement: str
+    """The place on the site that the list was for."""
+    generated_at: int
+    """When the list was made, epoch milliseconds."""
+    matched: Match
+    """How the list was found: named by the event, newest of its placement, or last to show the item."""
+    model_versions: dict[str, str]
+    """Version by name of the models that took part in the list."""
+    items: list[AttributedItem]
+    """The places of the list that the event is about, best first."""
+    policy: str = ""
+    """Name of the policy that the list was made by."""
+    automated: bool = False
+    """Whether the shopper acted at a rate that no person reaches; not to be counted in rates."""
+    currency: str | None = None
+    """ISO 4217 code of the prices."""
+    value: float | None = None
+    """Of a purchase: the sum of price times quantity of the items with a price."""
 
 
 class Source(NamedTuple):
@@ -230,10 +316,27 @@ class ClickEvent(NamedTuple):
     lines: tuple[Line, ...]
     session_id: str | None
     placement: str | None
+    recommendation_id: str | None = None
+    currency: str | None = None
+
+
+class ImpressionEvent(NamedTuple):
+    """A checked impression: these items came into view. It is no interest, so it never enters a state."""
+
+    event_id: str
+    user_id: str
+    at_ms: int
+    source: Source
+    item_ids: tuple[str, ...]
+    placement: str | None
+    recommendation_id: str | None
 
 
 class SearchEvent(NamedTuple):
-    """A checked search: `at_ms` as in `ClickEvent`; `query` has its outer white space removed."""
+    """A checked search: `at_ms` as in `ClickEvent`; `query` has its outer white space removed.
+
+    `results` are the shop's own, none twice; none where the engine is to find some itself.
+    """
 
     event_id: str
     user_id: str
@@ -242,6 +345,7 @@ class SearchEvent(NamedTuple):
     query: str
     session_id: str | None
     placement: str | None
+    results: tuple[str, ...] = ()
 
 
 Event = ClickEvent | SearchEvent
@@ -252,7 +356,7 @@ _item_decoder = msgspec.json.Decoder(ItemMessage)
 _time_decoder = Annotated[datetime, Meta(tz=True)]
 
 
-def decode_click(source: Source, key: bytes | None, value: bytes | None) -> ClickEvent:
+def decode_click(source: Source, key: bytes | None, value: bytes | None) -> ClickEvent | ImpressionEvent:
     """Check one message of `clicks`.
 
     Raises:
@@ -274,15 +378,28 @@ def decode_click(source: Source, key: bytes | None, value: bytes | None) -> Clic
         raise InvalidMessage(
             ErrorCode.INVALID_FIELD, "item_id: missing (either item_id or items is required)"
         )
+    at_ms = min(_time_ms("event_time", message.event_time), source.timestamp_ms)
+    if message.event_type == "view_item_list":
+        return ImpressionEvent(
+            event_id=message.event_id,
+            user_id=message.user_id,
+            at_ms=at_ms,
+            source=source,
+            item_ids=tuple(lines),
+            placement=message.placement,
+            recommendation_id=message.recommendation_id,
+        )
     return ClickEvent(
         event_id=message.event_id,
         user_id=message.user_id,
-        at_ms=min(_time_ms("event_time", message.event_time), source.timestamp_ms),
+        at_ms=at_ms,
         source=source,
         event_type=message.event_type,
         lines=tuple(lines.values()),
         session_id=message.session_id,
         placement=message.placement,
+        recommendation_id=message.recommendation_id,
+        currency=message.currency,
     )
 
 
@@ -294,6 +411,9 @@ def decode_search(source: Source, key: bytes | None, value: bytes | None) -> Sea
     query = " ".join(message.search_query.split())
     if not query:
         raise InvalidMessage(ErrorCode.INVALID_FIELD, "search_query: only white space")
+    results = message.result_item_ids or ()
+    for position, item_id in enumerate(results):
+        _check_ids(**{f"result_item_ids[{position}]": item_id})
     return SearchEvent(
         event_id=message.event_id,
         user_id=message.user_id,
@@ -302,6 +422,7 @@ def decode_search(source: Source, key: bytes | None, value: bytes | None) -> Sea
         query=query,
         session_id=message.session_id,
         placement=message.placement,
+        results=tuple(dict.fromkeys(results)),
     )
 
 
@@ -371,7 +492,7 @@ def _invalid_field(text: str) -> InvalidMessage:
         return InvalidMessage(
             ErrorCode.UNKNOWN_EVENT_TYPE,
             f"event_type: {reason.removeprefix('Invalid enum value')[:80].strip()} is none of "
-            + ", ".join(EVENT_TYPES),
+            + ", ".join((*EVENT_TYPES, "view_item_list")),
         )
     return InvalidMessage(ErrorCode.INVALID_FIELD, f"{field}: {reason}")
 

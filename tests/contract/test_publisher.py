@@ -25,7 +25,7 @@ from stream.fakes import MemoryPublisher
 from stream.ports import DeadLetter, ItemVector, Publisher, RawMessage
 
 FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
-TOPICS = ("recommendations", "item_signals", "item_vectors", "dead_letters")
+TOPICS = ("recommendations", "attributions", "item_signals", "item_vectors", "dead_letters")
 
 
 class Written(NamedTuple):

@@ -14,7 +14,7 @@ from stream.config import Config, load_config
 from stream.errors import TopicMismatch
 
 TOPICS = (
-    *("clicks", "searches", "items", "recommendations", "dead_letters"),
+    *("clicks", "searches", "items", "recommendations", "attributions", "dead_letters"),
     *("item_vectors", "item_signals", "model_versions"),
 )
 

@@ -12,6 +12,7 @@
     └── Unavailable           a part did not answer; trying again later is right
         ├── StateUnavailable      Redis: consuming stops until it is back
         ├── ModelUnavailable      Triton: lists go on without it and say so
+        ├── ModelBusy             somebody else is changing which versions of a model serve
         └── PublishUnavailable    Kafka: nothing is acknowledged until it is back
 """
 
@@ -69,6 +70,10 @@ class ModelUnavailable(Unavailable):
         super().__init__(message)
         self.model = model
         self.reason = reason
+
+
+class ModelBusy(Unavailable):
+    """Somebody else is changing which versions of a model serve; the message says who and since when."""
 
 
 class PublishUnavailable(Unavailable):

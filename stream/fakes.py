@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from stream.core.events import RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
-from stream.errors import ModelUnavailable
+from stream.errors import ModelBusy, ModelUnavailable
 from stream.ports import DeadLetter, ItemVector, VersionedSignals, WorkerReport
 
 
@@ -183,6 +184,30 @@ class MemoryWorkerReports(_Failing):
         """Give all reports."""
         self._answer()
         return [self._reports[worker] for worker in sorted(self._reports)]
+
+
+class MemoryModelLocks(_Failing):
+    """`ModelLocks` in a dict that several of them may share.
+
+    Args:
+        held_by: who does what, by model.
+    """
+
+    def __init__(self, held_by: dict[str, str] | None = None, owner: str = "somebody") -> None:
+        self._held_by = {} if held_by is None else held_by
+        self._owner = owner
+
+    @asynccontextmanager
+    async def held(self, model: str, doing: str) -> AsyncIterator[None]:
+        """Hold a lock."""
+        self._answer()
+        if model in self._held_by:
+            raise ModelBusy(f"the versions of {model} are being changed: {self._held_by[model]}")
+        self._held_by[model] = f"{doing}, by {self._owner}"
+        try:
+            yield
+        finally:
+            del self._held_by[model]
 
 
 class MemoryPublisher(_Failing):

@@ -7,6 +7,7 @@ suite on both. Every method that does I/O may raise a subclass of `stream.errors
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -76,6 +77,21 @@ class WorkerReports(Protocol):
 
     async def living(self) -> list[WorkerReport]:
         """The newest word of every worker that lives, by name."""
+
+
+class ModelLocks(Protocol):
+    """One at a time changes which versions of a model serve; different models do not wait for each other."""
+
+    def held(self, model: str, doing: str) -> AbstractAsyncContextManager[None]:
+        """Let nobody else change the versions of a model while the block runs.
+
+        Args:
+            doing: what is done, for the others to read.
+
+        Raises:
+            ModelBusy: somebody else does it; says who, what and since when.
+            StateUnavailable: nothing can be locked now, or, in the block, the lock was lost.
+        """
 
 
 class StateStore(Protocol):

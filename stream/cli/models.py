@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ from stream.cli.options import ConfigFile, Json, print_json, run, say
 from stream.config import Config, load_config
 
 if TYPE_CHECKING:
-    from stream.models.rollout import Outcome, Rollout
+    from stream.models.rollout import Outcome
 
 app = typer.Typer(
     help="See which versions of the models serve, and let another take over under live traffic.",
@@ -160,9 +159,10 @@ def load(
     Examples:
       streamrec models load encoder 2
     """
+    from stream.models.rollout import open_rollout
 
     async def work() -> None:
-        async with _rollout(load_config(config), _folder(repository)) as rollout:
+        async with open_rollout(load_config(config), _folder(repository), say) as rollout:
             await rollout.load(model, version)
 
     run(work())
@@ -206,13 +206,14 @@ def promote(
       streamrec models promote encoder 2 --force "half the size; agreed on by search and shop"
     """
     from stream.cli.progress import progress_bar
+    from stream.models.rollout import open_rollout
 
     async def work(advance: Callable[[int, str], None]) -> Outcome:
         def filled(done: int, total: int) -> None:
             share = round(100 * done / total) if total else 100
             advance(share, f"{done:,} of {total:,} items")
 
-        async with _rollout(load_config(config), _folder(repository), filled) as rollout:
+        async with open_rollout(load_config(config), _folder(repository), say, filled) as rollout:
             return await rollout.promote(model, version, margin=margin, timeout_s=timeout, forced=force)
 
     with progress_bar(f"promoting {model} {version}", 100) as advance:
@@ -230,9 +231,10 @@ def rollback(
     Examples:
       streamrec models rollback encoder
     """
+    from stream.models.rollout import open_rollout
 
     async def work() -> Outcome:
-        async with _rollout(load_config(config), _folder(repository)) as rollout:
+        async with open_rollout(load_config(config), _folder(repository), say) as rollout:
             return await rollout.rollback(model)
 
     _print_outcome(run(work()), json)
@@ -276,31 +278,6 @@ async def _known(config: Config) -> tuple[dict[str, Any], dict[str, Any], list[s
     except Unavailable as error:
         away.append(str(error))
     return loaded, records, away
-
-
-@asynccontextmanager
-async def _rollout(
-    config: Config, repository: Path, filled: Callable[[int, int], None] = lambda done, total: None
-) -> AsyncIterator[Rollout]:
-    from stream.adapters.redis_client import connect as connect_redis
-    from stream.adapters.redis_workers import RedisWorkerReports
-    from stream.adapters.triton_models import connect
-    from stream.adapters.triton_repository import TritonRepository
-    from stream.models.rollout import Rollout
-
-    async with connect_redis(config.redis.url, config.redis.timeout_ms) as redis:
-        client = connect(config.triton.url)
-        try:
-            yield Rollout(
-                config,
-                repository,
-                TritonRepository(client, config.triton.url),
-                RedisWorkerReports(redis, config.redis.key_prefix),
-                told=say,
-                filled=filled,
-            )
-        finally:
-            await client.close()
 
 
 def _print_outcome(outcome: Outcome, json: bool) -> None:

@@ -4,11 +4,16 @@
 one that serves. 4. It answers as it did when it was made. 5. An encoder is announced as a candidate, and
 the workers fill a second index. 6. The record is written that lets workers take it over. 7. All of them
 say that they have, and a list names it.
+
+One at a time changes the versions of a model (`stream.ports.ModelLocks`), from whatever machine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,8 +23,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from stream.adapters import redis_client, triton_models
 from stream.adapters.kafka_reading import partitions
 from stream.adapters.model_records import read_records, write_record
+from stream.adapters.redis_locks import RedisModelLocks
+from stream.adapters.redis_workers import RedisWorkerReports
 from stream.adapters.triton_repository import TritonRepository
 from stream.config import Config
 from stream.core.events import RecommendationList
@@ -27,7 +35,7 @@ from stream.core.versions import Serving, order
 from stream.errors import ModelRefused
 from stream.models import canary, gate, manifest
 from stream.models.repository import version_folder
-from stream.ports import WorkerReport, WorkerReports
+from stream.ports import ModelLocks, WorkerReport, WorkerReports
 
 POLL_S = 0.2
 WORKERS_FOLLOW_S = 30.0
@@ -64,6 +72,7 @@ class Rollout:
         repository: Path,
         triton: TritonRepository,
         reports: WorkerReports,
+        locks: ModelLocks,
         told: Callable[[str], None] = lambda _: None,
         filled: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
@@ -71,8 +80,10 @@ class Rollout:
         self._repository = repository
         self._triton = triton
         self._reports = reports
+        self._locks = locks
         self._told = told
         self._filled = filled
+        self._written: dict[str, Serving] = {}
         self._named = {
             config.triton.encoder: "encoder",
             config.triton.reranker: "reranker",
@@ -84,11 +95,13 @@ class Rollout:
 
         Raises:
             ModelRefused: and it is not loaded.
-            Unavailable: Triton or Kafka did not answer.
+            ModelBusy: somebody else changes the versions of this model.
+            Unavailable: Triton, Kafka or Redis did not answer.
         """
-        folder = self._checked(model, version)
-        await self._record(model)
-        await self._load(model, version, folder)
+        async with self._locks.held(model, f"load {model} {version}"):
+            folder = self._checked(model, version)
+            await self._record(model)
+            await self._load(model, version, folder)
 
     async def promote(
         self, model: str, version: str, *, margin: float = 0.0, timeout_s: float = 3600.0, forced: str = ""
@@ -102,8 +115,20 @@ class Rollout:
 
         Raises:
             ModelRefused: and the old version goes on.
+            ModelBusy: as `load`.
             Unavailable: as `load`.
         """
+        async with self._locks.held(model, f"promote {model} {version}"):
+            return await self._promote(model, version, margin, timeout_s, forced)
+
+    async def rollback(self, model: str) -> Outcome:
+        """Let the version before take over again, at once. Raises as `promote`."""
+        async with self._locks.held(model, f"rollback {model}"):
+            return await self._rollback(model)
+
+    async def _promote(
+        self, model: str, version: str, margin: float, timeout_s: float, forced: str
+    ) -> Outcome:
         folder = self._checked(model, version)
         before = await self._record(model)
         if before.active == version:
@@ -123,8 +148,7 @@ class Rollout:
             raise
         return Outcome(model, version, before.active, comparisons, workers, confirmed_by)
 
-    async def rollback(self, model: str) -> Outcome:
-        """Let the version before take over again, at once. Raises as `promote`."""
+    async def _rollback(self, model: str) -> Outcome:
         before = await self._record(model)
         if not before.previous:
             raise ModelRefused(
@@ -160,6 +184,7 @@ class Rollout:
         return serving
 
     async def _write(self, model: str, serving: Serving) -> None:
+        self._written[model] = serving
         await write_record(self._config, model, serving)
 
     def _pass_gate(
@@ -209,7 +234,11 @@ class Rollout:
             await self._triton.load(model, others)
 
     async def _restore(self, model: str, before: Serving, unload: str | bool) -> None:
-        """Put what was in force before in force again."""
+        """Put what was in force before in force again, unless somebody else has decided meanwhile."""
+        found = (await read_records(self._config)).get(model)
+        if found not in (before, self._written.get(model)):
+            self._told(f"somebody else decided on {model} meanwhile: that is left in force")
+            return
         await self._write(model, msgspec.structs.replace(before, at_ms=_now_ms(), at_once=True))
         if unload:
             await self._unload(model, str(unload))
@@ -307,3 +336,28 @@ def _list(value: bytes | None) -> RecommendationList | None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_rollout(
+    config: Config,
+    repository: Path,
+    told: Callable[[str], None] = lambda _: None,
+    filled: Callable[[int, int], None] = lambda done, total: None,
+) -> AsyncIterator[Rollout]:
+    """Give a `Rollout` that is connected to Redis and Triton while the block runs."""
+    owner = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
+    async with redis_client.connect(config.redis.url, config.redis.timeout_ms) as redis:
+        client = triton_models.connect(config.triton.url)
+        try:
+            yield Rollout(
+                config,
+                repository,
+                TritonRepository(client, config.triton.url),
+                RedisWorkerReports(redis, config.redis.key_prefix),
+                RedisModelLocks(redis, config.redis.key_prefix, owner),
+                told=told,
+                filled=filled,
+            )
+        finally:
+            await client.close()

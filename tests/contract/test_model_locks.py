@@ -1,0 +1,140 @@
+"""What every lock on the versions of a model keeps to: the fake, and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from stream.adapters import redis_client, redis_locks
+from stream.adapters.redis_locks import RedisModelLocks
+from stream.errors import ModelBusy, StateUnavailable
+from stream.fakes import MemoryModelLocks
+from stream.ports import ModelLocks
+
+Two = tuple[ModelLocks, ModelLocks]
+
+
+@asynccontextmanager
+async def in_redis(url: str) -> AsyncIterator[Two]:
+    """The locks as two machines see them."""
+    async with redis_client.connect(url) as client:
+        prefix = f"{uuid.uuid4().hex}:"
+        yield RedisModelLocks(client, prefix, "ann on a"), RedisModelLocks(client, prefix, "bob on b")
+
+
+@pytest.fixture(params=["fake", pytest.param("redis", marks=pytest.mark.servers)])
+def on_locks(request: pytest.FixtureRequest) -> Callable[[Callable[[Two], Awaitable[None]]], None]:
+    """Run a coroutine with the locks of two owners."""
+    url = request.getfixturevalue("stack").endpoints.redis if request.param == "redis" else ""
+
+    def run(body: Callable[[Two], Awaitable[None]]) -> None:
+        async def connected() -> None:
+            if not url:
+                held_by: dict[str, str] = {}
+                await body((MemoryModelLocks(held_by, "ann on a"), MemoryModelLocks(held_by, "bob on b")))
+                return
+            async with in_redis(url) as locks:
+                await body(locks)
+
+        asyncio.run(connected())
+
+    return run
+
+
+def test_who_comes_second_is_told_who_does_what(on_locks: Any) -> None:
+    async def body(locks: Two) -> None:
+        ann, bob = locks
+        async with ann.held("encoder", "promote encoder 2"):
+            with pytest.raises(ModelBusy, match="promote encoder 2, by ann on a"):
+                async with bob.held("encoder", "rollback encoder"):
+                    pytest.fail("two at once")
+            with pytest.raises(ModelBusy):
+                async with ann.held("encoder", "load encoder 3"):
+                    pytest.fail("two at once")
+
+    on_locks(body)
+
+
+def test_a_lock_is_free_after_its_block_however_that_ends(on_locks: Any) -> None:
+    async def body(locks: Two) -> None:
+        ann, bob = locks
+        with pytest.raises(ZeroDivisionError):
+            async with ann.held("encoder", "promote encoder 2"):
+                raise ZeroDivisionError
+        async with bob.held("encoder", "promote encoder 3"):
+            pass
+
+    on_locks(body)
+
+
+def test_models_do_not_wait_for_each_other(on_locks: Any) -> None:
+    async def body(locks: Two) -> None:
+        ann, bob = locks
+        async with ann.held("encoder", "promote encoder 2"), bob.held("reranker", "promote reranker 5"):
+            pass
+
+    on_locks(body)
+
+
+def test_a_redis_that_is_away_locks_nothing() -> None:
+    async def body() -> None:
+        async with in_redis("redis://127.0.0.1:1/0") as (ann, _):
+            with pytest.raises(StateUnavailable):
+                async with ann.held("encoder", "promote encoder 2"):
+                    pytest.fail("nothing was locked")
+
+    asyncio.run(body())
+
+
+@pytest.mark.servers
+def test_a_lock_says_since_when_outlives_its_time_while_renewed_and_goes_with_its_holder(
+    stack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
+
+    async def body() -> None:
+        async with redis_client.connect(stack.endpoints.redis) as client:
+            locks = RedisModelLocks(client, prefix := f"{uuid.uuid4().hex}:", "ann on a")
+            key = f"{prefix}lock:encoder"
+            async with locks.held("encoder", "promote encoder 2"):
+                with pytest.raises(ModelBusy, match=r"since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"):
+                    async with locks.held("encoder", "load encoder 2"):
+                        pytest.fail("two at once")
+                await client.pexpire(key, 5_000)
+                async with asyncio.timeout(10):
+                    while await client.pttl(key) <= 5_000:  # noqa: ASYNC110 (until it is renewed)
+                        await asyncio.sleep(0.01)
+            assert await client.get(key) is None
+
+    asyncio.run(body())
+
+
+@pytest.mark.servers
+def test_what_runs_under_a_lock_that_another_has_now_ends_and_leaves_that_one_alone(
+    stack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
+
+    async def body() -> None:
+        async with redis_client.connect(stack.endpoints.redis) as client:
+            locks = RedisModelLocks(client, prefix := f"{uuid.uuid4().hex}:", "ann on a")
+            key = f"{prefix}lock:encoder"
+
+            async def promote() -> None:
+                async with asyncio.timeout(10), locks.held("encoder", "promote encoder 2"):
+                    await client.set(key, b"another's")
+                    await asyncio.Event().wait()
+
+            with pytest.raises(StateUnavailable, match="could not be renewed"):
+                await promote()
+            assert await client.get(key) == b"another's"
+            with pytest.raises(ModelBusy, match="by someone else"):
+                async with locks.held("encoder", "promote encoder 2"):
+                    pytest.fail("two at once")
+
+    asyncio.run(body())

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import blend
-from stream.core.candidates import BACKWARD, OFFERS, RECENCY, Candidates, Context
+from stream.core.candidates import OFFERS, RANGE, Candidates, Context
 from stream.core.events import EVENT_TYPES
+from stream.core.evidence import BACKWARD, RECENCY
+from stream.core.features import GROUPS
 from stream.core.items import BoolArray, FloatArray
 from stream.core.ranking import FEATURES, features, query_score, standardised
 from stream.core.state import ADD_TO_CART, PURCHASE
@@ -45,42 +47,23 @@ same category it does not tell from one of another. So it takes claims away and 
 PAIRS_OF_ITEM = 10
 """Neighbours of the item in view that the cross-encoder reads when there is nothing else to do."""
 
+_CAUSES = ("search", "covisited", "profile", "history", "similar", "taste", "trending")
+_LAST_RESORTS = ("new", "session", RANGE)
+"""Named only where none of the others has anything to show."""
 SOURCES = {
-    "search": (),
-    "covisited": (
-        "covisit_log",
-        "covisit_ratio",
-        "next_log",
-        "next_ratio",
-        "forward_log",
-        "forward_ratio",
-        "backward_log",
-        "backward_ratio",
-        "lift_log",
-        "support",
-    ),
-    "profile": ("profile_log", "profile_ratio"),
-    "history": (
-        "bought",
-        "bought_age",
-        "touched_age",
-        "touches",
-        "transition_log",
-        "transition_ratio",
-    ),
-    "similar": ("similarity_last", "similarity_best", "similarity_session"),
-    "taste": ("similarity_taste",),
-    "trending": ("popularity_1", "popularity_10", "popularity_30", "popularity_120", "trend"),
-    "new": (),
-    "session": (),
-    "range": (),
+    cause: tuple(
+        name
+        for group in GROUPS
+        if group.merit is not None and (group.merit.cause or group.merit.name) == cause
+        for name in group.names
+    )
+    for cause in _CAUSES + _LAST_RESORTS
 }
 """The values of `source`, each with the features it feeds; in this order where they did equally much."""
 
 _names = tuple(SOURCES)
 _trending = 1 << OFFERS.index("trending")
-_last_resorts = _names.index("new")
-"""From here on a source is named only where none before it has anything to show."""
+_last_resorts = len(_CAUSES)
 _weights = np.array(
     [
         [weight if feature in fed else 0.0 for fed in SOURCES.values()]
@@ -183,7 +166,7 @@ def _likeness(context: Context, candidates: Candidates) -> FloatArray:
 def _reason(context: Context, candidates: Candidates, causes: _Causes, position: int, source: str) -> str:
     if source == "search" and context.query is not None:
         verb = "matches" if candidates.bm25[position] > 0 else "close to"
-        return f"{verb} your search for {_short(context.query.query)}"
+        return f"{verb} your search for {short(context.query.query)}"
     if source == "covisited":
         return f"because you {_did(context, candidates.row_items[causes.covisited[position]])}"
     if source == "profile":
@@ -198,7 +181,7 @@ def _reason(context: Context, candidates: Candidates, causes: _Causes, position:
         if candidates.offered[position] & _trending:
             return "popular right now"
         item = context.items.at(int(candidates.slots[position]))
-        return f"popular in {_short(item.category)}"
+        return f"popular in {short(item.category)}"
     if source == "new":
         return "new in the shop"
     if source == "range":
@@ -223,8 +206,9 @@ def _did(context: Context, item_id: str) -> str:
 
 def _title(context: Context, item_id: str) -> str:
     item = context.items.get(item_id)
-    return _short(item.title) if item is not None else item_id
+    return short(item.title) if item is not None else item_id
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Cut a text to what a reason has room for."""
     return text if len(text) <= TITLE_CHARS else text[: TITLE_CHARS - 1].rstrip() + "…"

@@ -23,71 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import blend
-from stream.core.candidates import (
-    BACKWARD,
-    RECENCY,
-    SESSION_RECENCY,
-    SHRINK,
-    Candidates,
-    Context,
-    query_age,
-)
+from stream.core.candidates import Candidates, Context, query_age
+from stream.core.context import SESSION_RECENCY
+from stream.core.features import FEATURES as FEATURES
+from stream.core.features import compute
 from stream.core.items import FloatArray
-from stream.core.policy import DAY_MS, Policy
+from stream.core.policy import Policy
 from stream.core.search import best_matches, match, refined, regularised
-from stream.core.signals import popularity_at
-
-FEATURES = (
-    "covisit_log",
-    "covisit_ratio",
-    "next_log",
-    "next_ratio",
-    "forward_log",
-    "forward_ratio",
-    "backward_log",
-    "backward_ratio",
-    "lift_log",
-    "support",
-    "profile_log",
-    "profile_ratio",
-    "bought",
-    "bought_age",
-    "touched_age",
-    "touches",
-    "transition_log",
-    "transition_ratio",
-    "popularity_1",
-    "popularity_10",
-    "popularity_30",
-    "popularity_120",
-    "trend",
-    "similarity_last",
-    "similarity_best",
-    "similarity_session",
-    "similarity_taste",
-    "session_items",
-    "history_items",
-)
-"""Names of the columns of `features`, in order."""
 
 QUERY_SCALE = 20.0
 """The scale of the encoder's training objective: what turns a cosine into a logit."""
 CLIP = 10.0
 """A standardised feature counts at most this much, so that odd inputs give no odd scores."""
-_COSINE_FLOOR = np.float32(1e-4)
-_LIFT_FLOOR = np.float32(1e-6)
-_RECENCY, _SESSION_RECENCY = np.float32(RECENCY), np.float32(SESSION_RECENCY)
-_BACKWARD, _SHRINK = np.float32(BACKWARD), np.float32(SHRINK)
-
-_SUMS = ("covisit", "next", "forward", "backward", "profile")
-"""Weighted sums of co-visitation, of which there is a logarithm and a share of the list's best."""
-_SUM_LOGS = [FEATURES.index(f"{name}_log") for name in _SUMS]
-_SUM_RATIOS = [FEATURES.index(f"{name}_ratio") for name in _SUMS]
-_LIFT, _BOUGHT, _POPULARITY, _SIMILARITY = map(
-    FEATURES.index, ("lift_log", "bought", "popularity_1", "similarity_last")
-)
-"""Where groups of features begin."""
-
 _computed: WeakKeyDictionary[Candidates, FloatArray] = WeakKeyDictionary()
 _matched: WeakKeyDictionary[Candidates, FloatArray] = WeakKeyDictionary()
 
@@ -99,7 +46,7 @@ def features(context: Context, candidates: Candidates) -> FloatArray:
     """
     table = _computed.get(candidates)
     if table is None:
-        table = _computed[candidates] = _features(context, candidates)
+        table = _computed[candidates] = compute(context, candidates)
     return table
 
 
@@ -182,49 +129,3 @@ def _matches(context: Context, candidates: Candidates) -> FloatArray:
         matches[found] = regularised(matches[found], context.space.vectors[candidates.slots[found]])
         _matched[candidates] = matches
     return matches
-
-
-def _features(context: Context, candidates: Candidates) -> FloatArray:
-    count = len(candidates)
-    rows = candidates.session_rows
-    popularity = popularity_at(context.popularity[candidates.slots], context.at_ms)
-    column = 1.0 / np.sqrt(popularity[:, 3] + _SHRINK)
-    row = 1.0 / np.sqrt(candidates.row_popularity + _SHRINK)
-    ages = np.arange(rows, dtype=np.float32)
-    recent, steady = _RECENCY**ages, _SESSION_RECENCY**ages
-    forward = candidates.forward * row[:, None] * column
-    backward = candidates.backward * row[:, None] * column
-    both = forward + _BACKWARD * backward
-    table = np.zeros((len(FEATURES), count), np.float32)
-    sums = np.zeros((len(_SUMS), count), np.float32)
-    if rows:
-        sums[0] = recent @ both[:rows]
-        sums[1] = forward[0]
-        sums[2] = steady @ forward[:rows]
-        sums[3] = recent @ backward[:rows]
-        table[_LIFT] = np.log(((recent * row[:rows]) @ both[:rows]) * column + _LIFT_FLOOR)
-        table[_LIFT + 1] = (both[:rows] > 0).sum(axis=0) / np.float32(rows)
-        table[_SIMILARITY] = candidates.cosine_rows[0]
-        table[_SIMILARITY + 1] = candidates.cosine_rows.max(axis=0)
-    sums[4] = both[rows:].sum(axis=0)
-    table[_SUM_LOGS] = np.log(sums + _COSINE_FLOOR)
-    table[_SUM_RATIOS] = sums / np.maximum(sums.max(axis=1, initial=0.0, keepdims=True), 1e-9)
-    table[_BOUGHT] = candidates.bought_ms > 0
-    table[_BOUGHT + 1] = _age(context.at_ms, candidates.bought_ms)
-    table[_BOUGHT + 2] = _age(context.at_ms, candidates.touched_ms)
-    table[_BOUGHT + 3] = np.log1p(candidates.touches)
-    table[_BOUGHT + 4] = np.log1p(candidates.transition)
-    table[_BOUGHT + 5] = candidates.transition / max(float(candidates.transition.max(initial=0.0)), 1e-9)
-    levels = np.log1p(popularity.T)
-    table[_POPULARITY : _POPULARITY + 4] = levels - levels.max(axis=1, initial=0.0, keepdims=True)
-    table[_POPULARITY + 4] = np.log((popularity[:, 1] + 1.0) / (popularity[:, 3] + _SHRINK))
-    table[_SIMILARITY + 2] = candidates.cosine_session
-    table[_SIMILARITY + 3] = candidates.cosine_taste
-    table[_SIMILARITY + 4] = np.log1p(rows)
-    table[_SIMILARITY + 5] = np.log1p((candidates.touched_ms > 0).sum())
-    return np.ascontiguousarray(table.T)
-
-
-def _age(at_ms: int, then_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-    days = np.maximum(at_ms - then_ms, 0) / DAY_MS
-    return np.where(then_ms > 0, np.log1p(days), 0.0)

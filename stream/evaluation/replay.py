@@ -17,8 +17,6 @@ import numpy as np
 
 from stream.core import signals
 from stream.core.candidates import (
-    NEAR_SESSION,
-    NEAR_TASTE,
     NO_HITS,
     Candidates,
     Context,
@@ -33,6 +31,7 @@ from stream.core.candidates import (
 from stream.core.events import ClickEvent, Line, Source
 from stream.core.items import FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import Policy
+from stream.core.sources import SIMILAR, TASTE
 from stream.core.state import UserState, apply, empty
 from stream.core.vectors import ItemVectors
 from stream.evaluation.sessions import Session
@@ -167,8 +166,8 @@ class Shop:
             new_items=self._fresh[2],
             session_vector=session,
             taste_vector=taste,
-            near_session=self._near(session, NEAR_SESSION),
-            near_taste=self._near(taste, NEAR_TASTE),
+            near_session=self._near(session, SIMILAR.limit),
+            near_taste=self._near(taste, TASTE.limit),
         )
 
     def _view(self, item_id: str) -> signals.RowView:

@@ -10,6 +10,7 @@ from ranking_shop import NOW_MS, RankingShop
 
 from stream.core import candidates
 from stream.core.candidates import NO_HITS, OFFERS, Candidates, Context, Hits, gather
+from stream.core.context import HISTORY_ROWS
 from stream.core.items import ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.state import REMOVE_FROM_CART, cart_of, empty, session_of
@@ -202,7 +203,7 @@ def test_rows_are_asked_for_the_newest_items_of_the_session_and_of_the_time_befo
         shop.click("ann", f"item-{place}", at_ms=NOW_MS + place)
     wanted = candidates.rows_needed(shop.state("ann"), POLICY)
     assert wanted[:3] == ["item-42", "item-41", "item-40"]
-    assert wanted[3:] == [f"item-{place}" for place in range(29, 29 - candidates.HISTORY_ROWS, -1)]
+    assert wanted[3:] == [f"item-{place}" for place in range(29, 29 - HISTORY_ROWS, -1)]
 
 
 def test_vectors_of_the_session_and_of_taste_have_length_one(shop: RankingShop) -> None:

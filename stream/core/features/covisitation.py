@@ -1,0 +1,45 @@
+"""How a candidate came before and after the session's items in the sessions of others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream.core.features.columns import Columns, Group, log_and_ratio
+from stream.core.items import FloatArray
+from stream.core.sources import COVISITED
+
+_LIFT_FLOOR = np.float32(1e-6)
+
+
+def _compute(columns: Columns, table: FloatArray) -> None:
+    rows = columns.rows
+    sums = np.zeros((4, table.shape[1]), np.float32)
+    if rows:
+        both, recent = columns.both[:rows], columns.recent
+        sums[0] = recent @ both
+        sums[1] = columns.forward[0]
+        sums[2] = columns.steady @ columns.forward[:rows]
+        sums[3] = recent @ columns.backward[:rows]
+        table[8] = np.log(((recent * columns.row[:rows]) @ both) * columns.column + _LIFT_FLOOR)
+        table[9] = (both > 0).sum(axis=0) / np.float32(rows)
+    log_and_ratio(table[:8], sums)
+
+
+COVISITATION = Group(
+    "covisitation",
+    (
+        "covisit_log",
+        "covisit_ratio",
+        "next_log",
+        "next_ratio",
+        "forward_log",
+        "forward_ratio",
+        "backward_log",
+        "backward_ratio",
+        "lift_log",
+        "support",
+    ),
+    ("rows", "popularity"),
+    COVISITED,
+    _compute,
+)

@@ -17,10 +17,12 @@ Floats = NDArray[np.float32]
 class Network(NamedTuple):
     """Weights for F features and H hidden units.
 
-    `centre` and `spread` [F] standardise the features; `hidden` [F, H], `bias` [H] and `output` [H] are the
-    hidden layer (ReLU), `linear` [F] the path around it.
+    `features` names the columns that the weights belong to, in order. `centre` and `spread` [F] standardise
+    them; `hidden` [F, H], `bias` [H] and `output` [H] are the hidden layer (ReLU), `linear` [F] the path
+    around it.
     """
 
+    features: tuple[str, ...]
     centre: Floats
     spread: Floats
     hidden: Floats
@@ -30,9 +32,17 @@ class Network(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> Network:
-        """Read weights from an `.npz` file with one array for each field."""
+        """Read weights from an `.npz` file with one array for each field.
+
+        Raises:
+            ValueError: it names another number of features than it has weights for.
+        """
         with np.load(path) as arrays:
-            return cls(*(arrays[name].astype(np.float32) for name in cls._fields))
+            features = tuple(map(str, arrays["features"]))
+            network = cls(features, *(arrays[name].astype(np.float32) for name in cls._fields[1:]))
+        if any(len(part) != len(features) for part in (network.centre, network.spread, network.linear)):
+            raise ValueError(f"{path} names {len(features)} features, has weights of {len(network.linear)}")
+        return network
 
     def save(self, path: Path) -> None:
         """Write weights so that `load` reads them."""

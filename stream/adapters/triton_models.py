@@ -17,6 +17,8 @@ from tritonclient.utils import InferenceServerException
 
 from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.core.items import DIMENSIONS, FloatArray
+from stream.core.ranking import FEATURES
+from stream.core.versions import difference
 from stream.errors import ModelUnavailable
 
 log = logging.getLogger(__name__)
@@ -228,7 +230,11 @@ class TritonEncoder:
 
 
 class TritonReranker:
-    """`Reranker` on the model whose input is `FEATURES` ([-1, F]) and whose output is `SCORES` ([-1])."""
+    """`Reranker` on the model whose input is `FEATURES` ([-1, F]) and whose output is `SCORES` ([-1]).
+
+    Each version is asked once, by its output `NAMES`, which features it reads: one that was trained on others
+    than `features` gives scores that mean nothing, and is not asked again.
+    """
 
     def __init__(
         self,
@@ -236,15 +242,50 @@ class TritonReranker:
         name: str = "reranker",
         new_breaker: NewBreaker | None = None,
         version: Version = newest,
+        features: tuple[str, ...] = FEATURES,
     ) -> None:
         self.model = TritonModel(client, name, new_breaker, version)
+        self._version = version
+        self._features = features
+        self._fits: dict[str, bool] = {}
 
     async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
         """Score one list; Triton batches the lists that are in flight. See `stream.ports.Reranker`."""
+        until_s = time.monotonic() + timeout_s
+        asked = self._version()
+        await self._require_fit(asked, timeout_s)
         tensor = InferInput("FEATURES", [1, *features.shape], "FP32")
         tensor.set_data_from_numpy(features[None])
-        scores, version = await self.model.infer([tensor], "SCORES", timeout_s)
+        left_s = max(0.001, until_s - time.monotonic())
+        scores, version = await self.model.infer([tensor], "SCORES", left_s, asked)
+        if not asked:  # Triton chose, and may have chosen another than the one that was asked for its names
+            await self._require_fit(version, max(0.001, until_s - time.monotonic()))
         return self.model.checked(scores, (1, len(features)))[0], version
+
+    async def _require_fit(self, version: str, timeout_s: float) -> None:
+        """Let only a version pass that reads this code's features.
+
+        Raises:
+            ModelUnavailable: reason `features`, or as `TritonModel.infer`.
+        """
+        if version not in self._fits:
+            tensor = InferInput("FEATURES", [1, 1, 1], "FP32")
+            tensor.set_data_from_numpy(np.zeros((1, 1, 1), np.float32))
+            names, made_by = await self.model.infer([tensor], "NAMES", timeout_s, version)
+            read = tuple(name.decode() for name in names.ravel().tolist())
+            self._fits[version] = self._fits[made_by] = read == self._features
+            if read != self._features:
+                log.error(
+                    "%s: version %s is not asked, it reads other features than this code computes (%s): "
+                    "promote one that was trained with this code; `streamrec trainer warm-up` trains one",
+                    self.model.name,
+                    made_by,
+                    difference(read, self._features),
+                )
+        if not self._fits[version]:
+            raise ModelUnavailable(
+                self.model.name, "features", f"{self.model.name}: version {version} reads other features"
+            )
 
 
 def _reason(error: Exception) -> str:

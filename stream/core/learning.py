@@ -157,7 +157,7 @@ class OnlineLearner:
             self._spread[:] = np.where(spread > LEAST_SPREAD, spread, 1.0)
 
     def _scaled(self, rows: NDArray[Any]) -> Floats:
-        scaled = np.subtract(rows, self._centre, dtype=np.float32)
+        scaled: Floats = np.subtract(rows, self._centre, dtype=np.float32)
         scaled /= self._spread
         np.maximum(scaled, -CLIP, out=scaled)
         np.minimum(scaled, CLIP, out=scaled)

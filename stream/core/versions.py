@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from stream.errors import InvalidMessage
@@ -57,3 +59,13 @@ def decode(data: bytes) -> Serving:
 def order(version: str) -> tuple[int, str]:
     """Sort versions as Triton does, by number."""
     return (int(version), version) if version.isdigit() else (-1, version)
+
+
+def difference(read: Sequence[str], computed: Sequence[str]) -> str:
+    """Say by which features a version of the reranker and the code differ; "" where they are the same."""
+    if list(read) == list(computed):
+        return ""
+    lacks = [name for name in computed if name not in read]
+    unknown = [name for name in read if name not in computed]
+    said = [f"it lacks {', '.join(lacks)}"] * bool(lacks) + [f"it reads {', '.join(unknown)}"] * bool(unknown)
+    return "; ".join(said) or "the same in another order"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +101,32 @@ def faults(folder: Path) -> list[str]:
             found.append(f"{path} has the sha256 {digest[:12]}…, its manifest says {file.sha256[:12]}…")
     found += [f"{path} is not in the manifest" for path in content(folder) if path.name not in said]
     return found
+
+
+def save(folder: Path, said: dict[str, Any]) -> None:
+    """Write the manifest of a version, with the hash of every file that lies there, and its card.
+
+    Args:
+        said: all that a manifest says but its `files`, as JSON values, with `model` and `version`.
+    """
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in content(folder)}
+    text = json.dumps({**said, "files": files}, indent=2, ensure_ascii=False)
+    (folder / NAME).write_text(_numbers_in_lines(text) + "\n")
+    (folder / CARD).write_text(card(said["model"], str(said["version"]), read(folder)))
+
+
+def _numbers_in_lines(text: str) -> str:
+    """Put the numbers of a list, which a canary has hundreds of, beside each other."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        bare = line.strip()
+        if lines and bare.rstrip(",").lstrip("-").replace(".", "").replace("e-", "").isdigit():
+            lines[-1] += ("" if lines[-1].endswith("[") else " ") + bare
+        elif lines and bare in ("]", "],") and lines[-1][-1].isdigit():
+            lines[-1] += bare
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def verify(folder: Path) -> None:

@@ -166,8 +166,9 @@ def test_an_answer_that_is_no_score_for_each_is_an_error(
     async def body() -> None:
         async with _triton("127.0.0.1:1") as reranker:
 
-            async def infer(*_: Any) -> tuple[Any, str]:
-                return answer, "1"
+            async def infer(_: Any, output: str, *__: Any) -> tuple[Any, str]:
+                names = np.array([[name.encode() for name in FEATURES]], np.object_)
+                return names if output == "NAMES" else answer, "1"
 
             monkeypatch.setattr(reranker.model, "infer", infer)
             with pytest.raises(ModelUnavailable) as raised:

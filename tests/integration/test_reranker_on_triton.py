@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from model_factory.served import RERANKER, reranker_network
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
+from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -33,6 +33,13 @@ class Reranker:
         result = await self._client.infer("reranker", [tensor], client_timeout=TIMEOUT_S)
         scores: NDArray[np.float32] = result.as_numpy("SCORES")
         return scores
+
+    async def names(self) -> tuple[str, ...]:
+        tensor = InferInput("FEATURES", [1, 1, 1], "FP32")
+        tensor.set_data_from_numpy(np.zeros((1, 1, 1), np.float32))
+        wanted = [InferRequestedOutput("NAMES")]
+        result = await self._client.infer("reranker", [tensor], outputs=wanted, client_timeout=TIMEOUT_S)
+        return tuple(name.decode() for name in result.as_numpy("NAMES")[0])
 
     async def statistics(self) -> tuple[int, int]:
         """How many lists were scored, in how many executes."""
@@ -108,6 +115,13 @@ def test_a_list_with_a_number_that_is_none_fails_alone(on_reranker) -> None:
             else:
                 assert isinstance(answer, np.ndarray)
                 assert np.isfinite(answer).all()
+
+    on_reranker(body)
+
+
+def test_a_version_names_the_features_it_reads(on_reranker) -> None:
+    async def body(reranker: Reranker) -> None:
+        assert await reranker.names() == FEATURES
 
     on_reranker(body)
 

@@ -23,4 +23,6 @@ def test_no_model_has_a_queue_policy_or_priorities(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
 def test_every_model_is_warmed_up_before_it_is_ready(path: Path) -> None:
-    assert "model_warmup" in path.read_text()
+    """The reranker does so itself: only a version knows how wide its rows are."""
+    by_itself = "WARM_UP_CANDIDATES" in (path.parent / "triton_model.py").read_text()
+    assert ("model_warmup [" in path.read_text()) != by_itself

@@ -2,11 +2,9 @@
 
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -104,19 +102,32 @@ def test_a_list_scores_the_same_alone_and_in_a_batch() -> None:
 def test_weights_read_back_as_they_were_written(tmp_path: Path) -> None:
     served = network.Network.load(RERANKER / "1" / "weights.npz")
     served.save(tmp_path / "weights.npz")
-    for one, other in zip(served, network.Network.load(tmp_path / "weights.npz"), strict=True):
+    read = network.Network.load(tmp_path / "weights.npz")
+    assert read.features == served.features
+    for one, other in zip(served[1:], read[1:], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_served_model_has_the_features_of_the_ranking() -> None:
-    config = (RERANKER / "config.pbtxt").read_text()
-    names = re.search(r'key: "features", value: \{ string_value: "([^"]*)"', config)
-    assert names is not None
-    assert tuple(names[1].split(",")) == FEATURES
-    assert set(re.findall(r"dims: \[ -?\d+, (\d+) \]", config)) == {str(WIDTH)}
-    served: Any = network.Network.load(RERANKER / "1" / "weights.npz")
-    assert len(served.centre) == len(served.linear) == len(served.hidden) == WIDTH
+def test_the_served_model_names_the_features_of_the_ranking() -> None:
+    served = network.Network.load(RERANKER / "1" / "weights.npz")
+    assert served.features == FEATURES
+    manifest = json.loads((RERANKER / "1" / "MANIFEST.json").read_text())
+    assert manifest["parameters"]["features"] == list(FEATURES)
+    assert len(served.hidden) == WIDTH
     assert network.CLIP == CLIP
+
+
+def test_the_configuration_says_nothing_of_the_number_of_features() -> None:
+    config = (RERANKER / "config.pbtxt").read_text()
+    assert "dims: [ -1, -1 ]" in config
+    assert not any(name in config for name in FEATURES)
+
+
+def test_weights_that_name_another_number_of_features_are_not_loaded(tmp_path: Path) -> None:
+    served = network.Network.load(RERANKER / "1" / "weights.npz")
+    served._replace(features=served.features[:-1]).save(tmp_path / "weights.npz")
+    with pytest.raises(ValueError, match=f"names {WIDTH - 1} features"):
+        network.Network.load(tmp_path / "weights.npz")
 
 
 def test_the_manifest_names_the_files_as_they_are() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from model_factory import canaries
-from stream.models.manifest import CARD, NAME, card, content, read, sha256
+from stream.models.manifest import CARD, NAME, save, sha256
 
 __all__ = ["CARD", "NAME", "sha256", "update", "write"]
 
@@ -36,7 +36,7 @@ def write(folder: Path, files: Iterable[str], packages: Iterable[str], **said: A
         (folder / name).stat()
     model = said.get("model") or folder.parent.name
     made = canaries.record(model, folder)
-    _save(
+    save(
         folder,
         {
             **said,
@@ -51,28 +51,7 @@ def write(folder: Path, files: Iterable[str], packages: Iterable[str], **said: A
 
 def update(folder: Path, **said: Any) -> None:
     """Change what a manifest says, hash the files anew, and write the card anew."""
-    _save(folder, {**json.loads((folder / NAME).read_text()), **said})
-
-
-def _save(folder: Path, said: dict[str, Any]) -> None:
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in content(folder)}
-    text = json.dumps({**said, "files": files}, indent=2, ensure_ascii=False)
-    (folder / NAME).write_text(_numbers_in_lines(text) + "\n")
-    (folder / CARD).write_text(card(said["model"], str(said["version"]), read(folder)))
-
-
-def _numbers_in_lines(text: str) -> str:
-    """Put the numbers of a list, which a canary has hundreds of, beside each other."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        bare = line.strip()
-        if lines and bare.rstrip(",").lstrip("-").replace(".", "").replace("e-", "").isdigit():
-            lines[-1] += ("" if lines[-1].endswith("[") else " ") + bare
-        elif lines and bare in ("]", "],") and lines[-1][-1].isdigit():
-            lines[-1] += bare
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+    save(folder, {**json.loads((folder / NAME).read_text()), **said})
 
 
 def _commit() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -57,9 +56,8 @@ def train_reranker(
     events: Events,
     every: Annotated[int, typer.Option(help="Learn from every n-th session before the window.", min=1)] = 10,
     seed: Annotated[int, typer.Option(help="Of the weights' start and the order of lists.")] = 0,
-    model: Annotated[
-        Path, typer.Option(help="Folder of config.pbtxt and 1/, which are written.")
-    ] = served.MODEL_REPOSITORY / "reranker",
+    model: Annotated[Path, typer.Option(help="Folder of 1/, which is written.")] = served.MODEL_REPOSITORY
+    / "reranker",
     blend: Annotated[Path, typer.Option(help="Python file of the linear weights, which is written.")] = Path(
         stream.core.blend.__file__
     ),
@@ -265,24 +263,15 @@ def _train(lists: Lists, seed: int, model: Path, blend: Path, progress: Progress
                 lists, centre, spread, hidden=hidden, epochs=EPOCHS, seed=seed, progress=advance
             )
         )
-    network = served.reranker_network()(centre=centre, spread=spread, **fitted[0])
+    network = served.reranker_network()(features=FEATURES, centre=centre, spread=spread, **fitted[0])
     (model / "1").mkdir(parents=True, exist_ok=True)
     network.save(model / "1" / "weights.npz")
-    _write_config(model / "config.pbtxt")
     _write_blend(blend, centre, spread, fitted[1]["linear"])
     return {"reranker": network.score, "linear blend": _linear(centre, spread, fitted[1]["linear"])}
 
 
 def _linear(centre: Floats, spread: Floats, weights: Floats) -> Scorer:
     return lambda rows: np.clip((rows - centre) / spread, -CLIP, CLIP) @ weights
-
-
-def _write_config(path: Path) -> None:
-    """Put the number of features and their names into the model's configuration."""
-    text = path.read_text()
-    text = re.sub(r"dims: \[ (-?\d+), \d+ \]", rf"dims: [ \1, {len(FEATURES)} ]", text)
-    text = re.sub(r'(key: "features", value: \{ string_value: ")[^"]*', rf"\g<1>{','.join(FEATURES)}", text)
-    path.write_text(text)
 
 
 def _write_blend(path: Path, centre: Floats, spread: Floats, weights: Floats) -> None:

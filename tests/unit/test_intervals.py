@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from model_factory.evaluation.intervals import Bootstrap
+
+from stream.evaluation.intervals import Bootstrap
 
 
 def test_the_interval_of_a_mean_is_that_of_normal_theory() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stream.models.loading import TextEncoder as TextEncoder
+from stream.models.loading import load_encoder as load_encoder
+from stream.models.loading import load_module
 
 BATCH = 64
 """The `max_batch_size` of the encoder."""
@@ -30,19 +32,6 @@ CROSS_ENCODER = highest_version(MODEL_REPOSITORY / "cross_encoder")
 RERANKER = highest_version(MODEL_REPOSITORY / "reranker")
 
 
-class TextEncoder(Protocol):
-    """See model_repository/encoder/text_encoder.py."""
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode one or more texts in one forward."""
-
-
-def load_encoder(folder: Path, threads: int = 1) -> TextEncoder:
-    """Load an encoder with the code that serves: `folder` has `model.onnx` and `tokenizer.json`."""
-    encoder: TextEncoder = _module(MODEL_REPOSITORY / "encoder", "text_encoder").TextEncoder(folder, threads)
-    return encoder
-
-
 class PairScorer(Protocol):
     """See model_repository/cross_encoder/pair_scorer.py."""
 
@@ -52,7 +41,7 @@ class PairScorer(Protocol):
 
 def load_cross_encoder(folder: Path, threads: int = 1) -> PairScorer:
     """Load the cross-encoder whose weights are in `folder` (`model.onnx`, `tokenizer.json`)."""
-    scorer: PairScorer = _module(MODEL_REPOSITORY / "cross_encoder", "pair_scorer").PairScorer(
+    scorer: PairScorer = load_module(MODEL_REPOSITORY / "cross_encoder", "pair_scorer").PairScorer(
         folder, threads
     )
     return scorer
@@ -61,37 +50,17 @@ def load_cross_encoder(folder: Path, threads: int = 1) -> PairScorer:
 def on_device(model: str, folder: Path, device: str) -> Callable[[Sequence[Any]], NDArray[np.float32]]:
     """Load `encoder` or `cross_encoder` on `cpu` or `cuda`; return its function of a batch."""
     if model == "encoder":
-        encoder = _module(MODEL_REPOSITORY / model, "text_encoder").TextEncoder(folder, device=device)
+        encoder = load_module(MODEL_REPOSITORY / model, "text_encoder").TextEncoder(folder, device=device)
         return cast(Callable[[Sequence[Any]], NDArray[np.float32]], encoder.encode)
-    scorer = _module(MODEL_REPOSITORY / model, "pair_scorer").PairScorer(folder, device=device)
+    scorer = load_module(MODEL_REPOSITORY / model, "pair_scorer").PairScorer(folder, device=device)
     return cast(Callable[[Sequence[Any]], NDArray[np.float32]], scorer.score)
 
 
 def batching(model: str) -> Any:
     """Return the module `batching` of a model: its budget of tokens, its buckets, how it packs."""
-    return _module(MODEL_REPOSITORY / model, "batching")
+    return load_module(MODEL_REPOSITORY / model, "batching")
 
 
 def reranker_network() -> Any:
     """Return the class `Network` of model_repository/reranker/network.py."""
-    return _module(MODEL_REPOSITORY / "reranker", "network").Network
-
-
-def _module(folder: Path, name: str) -> Any:
-    """Import a module of a model, and its siblings, as Triton would: by their bare names.
-
-    The names are forgotten again, since several models have modules of the same name.
-    """
-    siblings = [path.stem for path in folder.glob("*.py")]
-    sys.path.insert(0, str(folder))
-    try:
-        spec = importlib.util.spec_from_file_location(f"served_{name}", folder / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(folder))
-        for sibling in siblings:
-            sys.modules.pop(sibling, None)
+    return load_module(MODEL_REPOSITORY / "reranker", "network").Network

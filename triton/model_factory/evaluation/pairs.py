@@ -16,9 +16,9 @@ from rich.progress import track
 from model_factory import served
 from model_factory.evaluation import inputs, report
 from model_factory.evaluation.inputs import Offer
-from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from model_factory.evaluation.titles import Likeness, Scores, TfIdf, characters, plain_words
 from model_factory.evaluation.vectors import Encoder
+from stream.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 
 METRICS = {
     "accuracy_at_1": "share of offers whose nearest other offer is of the same cluster",

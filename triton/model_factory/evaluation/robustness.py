@@ -24,7 +24,6 @@ from model_factory.evaluation import attacks, inputs, report
 from model_factory.evaluation.attacks import Listing, Pool
 from model_factory.evaluation.baselines import Scores
 from model_factory.evaluation.inputs import Product
-from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from model_factory.evaluation.search import CUT, CrossEncoder, Judged, Scored, hybrid, measure, read_judged
 from model_factory.evaluation.vectors import Encoder
 from stream.adapters.lexical_index import LexicalIndex
@@ -33,6 +32,7 @@ from stream.core.policy import DEFAULT_POLICY
 from stream.core.quality import FINDINGS, assess
 from stream.core.search import best_matches, refined
 from stream.core.spelling import Vocabulary
+from stream.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from stream.recommender import LEXICAL
 
 SYSTEMS = {"hybrid": "hybrid", "hybrid_cross_encoder": "hybrid + cross-encoder"}

@@ -17,12 +17,12 @@ from model_factory import served
 from model_factory.evaluation import inputs, report
 from model_factory.evaluation.baselines import PlainBm25, Scores, fuse_ranks
 from model_factory.evaluation.inputs import Product
-from model_factory.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from model_factory.evaluation.vectors import MAX_CHARS, Encoder, model_sha256, refusing
 from stream.adapters.lexical_index import LexicalIndex
 from stream.core.disguise import clean_query
 from stream.core.search import best_matches, match, refined, regularised, relative
 from stream.core.spelling import Vocabulary
+from stream.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 from stream.recommender import LEXICAL, NEAREST
 
 METRICS = {

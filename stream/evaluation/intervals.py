@@ -58,8 +58,8 @@ class Bootstrap:
         self.means: Floats = table.mean(axis=0)
         if groups is not None:
             _, numbers = np.unique(groups, return_inverse=True)
-            rows = np.bincount(numbers).astype(np.float64)
-            sums = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
+            rows: Floats = np.bincount(numbers).astype(np.float64)
+            sums: Floats = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
         else:
             rows, sums = np.ones(len(table)), table
         self.resampled: Floats = _resampled_means(sums, rows, seed, resamples)

@@ -21,7 +21,15 @@ import numpy as np
 
 from stream.core.candidates import Hits
 from stream.core.events import ItemMessage, Source, decode_item, item_updated_ms
-from stream.core.items import DIMENSIONS, FloatArray, IntArray, Item, ItemTable
+from stream.core.items import (
+    DIMENSIONS,
+    FloatArray,
+    IntArray,
+    Item,
+    ItemTable,
+    kept_attributes,
+    margin_of,
+)
 from stream.core.policy import DAY_MS, DEFAULT_POLICY, MINUTE_MS, Policy
 from stream.core.quality import assess
 from stream.core.spelling import Vocabulary
@@ -397,6 +405,8 @@ class CatalogWriter:
             first_seen_ms=known.first_seen_ms if known else source.timestamp_ms,
             quality=quality.score,
             quality_findings=quality.findings,
+            margin=margin_of(message.attributes),
+            attributes=kept_attributes(message.attributes),
         )
 
     def _could_be_healed(self, item_id: str) -> bool:

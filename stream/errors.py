@@ -6,6 +6,7 @@
     ├── InvalidMessage        a message that can never be used; goes to the dead letters with its code
     ├── ConfigError           a setting that is wrong, with its place and the cure
     ├── TopicMismatch         a topic exists with a shape that would break co-partitioning
+    ├── InvalidRule           a rule for lists that cannot be read, with its place and the cure
     ├── WrongFile             a file to import is not what the importer reads
     ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
     ├── ModelRefused          a version of a model may not serve: wrong files, worse figures, wrong answers
@@ -41,6 +42,10 @@ class ConfigError(StreamrecError):
 
 class TopicMismatch(StreamrecError):
     """A topic exists with a shape that would break co-partitioning; the message shows the difference."""
+
+
+class InvalidRule(StreamrecError):
+    """A rule for lists cannot be read; the message says which, what is wrong with it and the cure."""
 
 
 class WrongFile(StreamrecError):

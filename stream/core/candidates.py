@@ -29,8 +29,9 @@ from stream.core.sources import NEW, SOURCES, TRENDING, TRENDING_IN_CATEGORY
 from stream.core.state import cart_of
 
 RANGE = "range"
-OFFERS = (*(source.name for source in SOURCES), RANGE)
-"""Where candidates come from, in the order of their bits: the sources, and what fills a short list up."""
+PINNED = "pinned"
+OFFERS = (*(source.name for source in SOURCES), RANGE, PINNED)
+"""Where candidates come from, in the order of their bits: the sources, what fills up a short list, rules."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -98,9 +99,10 @@ def newest(items: ItemTable) -> IntArray:
 def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Candidates:
     """Merge the sources into candidates, without what the rules forbid.
 
-    Left out: unavailable and removed items, those in view, in the cart, and bought within
-    `policy.exclude_bought_days`. Items seen in this session come in only where the others cannot fill
-    a list, and any of the shop's range where even they cannot.
+    Left out: unavailable and removed items, those that a rule of the shop bars, those in view, in the
+    cart, and bought within `policy.exclude_bought_days` or the cycle that a rule names. Items seen in this
+    session come in only where the others cannot fill a list, and any of the shop's range where even they
+    cannot. What a rule pins is a candidate unless it is left out.
 
     Args:
         only: slots of known items that are the candidates, all of them and no others, whatever is forbidden.
@@ -157,12 +159,16 @@ def _allowed(
     """
     items = context.items
     offered[~items.available] = 0
-    forbidden = _slots(_forbidden(context, policy), items)
+    barred = [np.flatnonzero(bar.items).astype(np.int32) for bar in context.rules.bars]
+    forbidden = np.concatenate([_slots(_forbidden(context, policy), items), *barred])
     offered[forbidden] = 0
     seen = _slots(session, items)
     fill = seen[offered[seen] > 0]
     fill_offered = offered[fill]
     offered[fill] = 0
+    pinned = _slots((pin.item_id for pin in context.rules.pins), items)
+    pinned = np.setdiff1d(pinned[items.available[pinned]], forbidden)
+    offered[pinned] |= 1 << OFFERS.index(PINNED)
     slots = np.flatnonzero(offered).astype(np.int32)
     if len(slots) < policy.list_length and len(fill):
         offered[fill] = fill_offered
@@ -184,9 +190,21 @@ def _range(items: ItemTable, offered: NDArray[np.uint32], forbidden: IntArray, l
 
 
 def _forbidden(context: Context, policy: Policy) -> set[str]:
-    since = context.at_ms - policy.exclude_bought_days * DAY_MS
-    bought = takewhile(lambda owned: owned.at_ms > since, reversed(context.state.owned))
-    return {owned.item_id for owned in bought} | cart_of(context.state) | context.in_view
+    return _bought_lately(context, policy) | cart_of(context.state) | context.in_view
+
+
+def _bought_lately(context: Context, policy: Policy) -> set[str]:
+    rules, items, days = context.rules, context.items, policy.exclude_bought_days
+    newest_first = reversed(context.state.owned)
+    if not rules.cycles:
+        since = context.at_ms - days * DAY_MS
+        return {owned.item_id for owned in takewhile(lambda owned: owned.at_ms > since, newest_first)}
+    return {
+        owned.item_id
+        for owned in newest_first
+        if context.at_ms - owned.at_ms
+        < DAY_MS * rules.days_until_again(items.get(owned.item_id), default=days)
+    }
 
 
 def _cosines(context: Context, session: list[str], slots: IntArray) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy as np
 from stream.core.disguise import clean_query
 from stream.core.items import FloatArray, IntArray, ItemTable
 from stream.core.policy import MINUTE_MS, Policy
+from stream.core.rules.in_force import NO_RULES, InForce
 from stream.core.signals import NEGLIGIBLE, RowView
 from stream.core.state import REMOVE_FROM_CART, Interaction, Search, UserState, session_of
 from stream.core.vectors import ItemVectors
@@ -72,6 +73,8 @@ class Context:
     """Those of the search's best matches that the cross-encoder read, with its scores."""
     unlike: IntArray = field(default_factory=lambda: NO_HITS.slots)
     """Items that the cross-encoder finds unlike the session's newest one, whatever their vectors say."""
+    rules: InForce = NO_RULES
+    """What the shop demands of the list."""
 
 
 def session_interactions(state: UserState, policy: Policy) -> tuple[Interaction, ...]:

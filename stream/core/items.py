@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -35,11 +37,46 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far its text can be trusted, 0..1; see `stream.core.quality`."""
     quality_findings: tuple[str, ...] = ()
     """What lowers it, gravest first."""
+    margin: float | None = None
+    """What the shop earns by it, as its `attributes.margin` says; rules may demand a least one."""
+    attributes: dict[str, str] = {}
+    """What rules can ask for beside the fields above: see `kept_attributes`."""
 
     @property
     def text(self) -> str:
         """What the encoder reads."""
         return f"{self.title} {self.description}".strip()
+
+
+ATTRIBUTES_KEPT = 20
+ATTRIBUTE_CHARS = 100
+
+
+def kept_attributes(attributes: Mapping[str, Any] | None) -> dict[str, str]:
+    """The first 20 attributes of a product whose value is a text, a number or a truth, as short texts.
+
+    A truth is "true" or "false". Longer names, and longer texts than 100 characters, are left out.
+    """
+    kept: dict[str, str] = {}
+    for name, value in (attributes or {}).items():
+        text = ""
+        if isinstance(value, bool):
+            text = str(value).lower()
+        elif isinstance(value, str | int | float):
+            text = str(value)
+        if 0 < len(text) <= ATTRIBUTE_CHARS and 0 < len(name) <= ATTRIBUTE_CHARS:
+            kept[name] = text
+        if len(kept) == ATTRIBUTES_KEPT:
+            break
+    return kept
+
+
+def margin_of(attributes: Mapping[str, Any] | None) -> float | None:
+    """The number `margin` among a product's attributes, None where there is none."""
+    margin = (attributes or {}).get("margin")
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
+        return None
+    return float(margin)
 
 
 class ItemTable:
@@ -50,8 +87,9 @@ class ItemTable:
 
     Columns, each of shape [capacity]: `available` (may be in lists: the shop sells it, and it is not held
     back), `price` (NaN where unknown), `category` (see `category_names`), `first_seen_ms`, `freed_at` (the
-    `generation` in which the slot last lost its item). Vectors lie beside them, by version of the encoder:
-    see `stream.core.vectors`.
+    `generation` in which the slot last lost its item), `changed_at` (the `edition` in which the slot last
+    changed; `edition` grows with every change). Vectors lie beside them, by version of the encoder: see
+    `stream.core.vectors`.
 
     Args:
         min_quality: items of less quality are held back.
@@ -60,6 +98,7 @@ class ItemTable:
     def __init__(self, capacity: int = 1024, min_quality: float = DEFAULT_POLICY.min_quality) -> None:
         self._min_quality = min_quality
         self.generation = 0
+        self.edition = 0
         self._slots: dict[str, int] = {}
         self._items: list[Item | None] = []
         self._free: list[int] = []
@@ -70,6 +109,7 @@ class ItemTable:
         self.category: IntArray = np.zeros(capacity, np.int32)
         self.first_seen_ms: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.freed_at: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.changed_at: NDArray[np.int64] = np.zeros(capacity, np.int64)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -100,6 +140,10 @@ class ItemTable:
             raise KeyError(slot)
         return item
 
+    def occupant(self, slot: int) -> Item | None:
+        """The item in a slot, None where it is free."""
+        return self._items[slot] if slot < len(self._items) else None
+
     def held_back(self, item: Item) -> bool:
         """Whether an item's text is too bad for lists."""
         return item.quality < self._min_quality
@@ -121,6 +165,7 @@ class ItemTable:
         self.price[slot] = np.nan if item.price is None else item.price
         self.category[slot] = self._category_number(item.category)
         self.first_seen_ms[slot] = item.first_seen_ms
+        self._note_change(slot)
         return slot
 
     def remove(self, item_id: str) -> int | None:
@@ -133,7 +178,12 @@ class ItemTable:
         self._free.append(slot)
         self.generation += 1
         self.freed_at[slot] = self.generation
+        self._note_change(slot)
         return slot
+
+    def _note_change(self, slot: int) -> None:
+        self.edition += 1
+        self.changed_at[slot] = self.edition
 
     def _category_number(self, name: str) -> int:
         number = self._category_numbers.get(name)
@@ -149,3 +199,4 @@ class ItemTable:
         self.category = np.concatenate([self.category, np.zeros(more, np.int32)])
         self.first_seen_ms = np.concatenate([self.first_seen_ms, np.zeros(more, np.int64)])
         self.freed_at = np.concatenate([self.freed_at, np.zeros(more, np.int64)])
+        self.changed_at = np.concatenate([self.changed_at, np.zeros(more, np.int64)])

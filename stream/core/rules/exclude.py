@@ -1,0 +1,14 @@
+"""Keep items out of lists."""
+
+from __future__ import annotations
+
+from stream.core.rules.rule import Rule
+
+
+class Exclude(Rule, tag="exclude", frozen=True, kw_only=True):
+    """Items that match are in no list."""
+
+    stage = "bar"
+
+    def __post_init__(self) -> None:
+        self._check_where()

@@ -33,7 +33,10 @@ def main() -> None:
 
 
 def canary(config: dict[str, Any]) -> dict[str, Any]:
-    """Make one inference of the smallest shape that a model's configuration allows, of new content."""
+    """Make one inference of the smallest shape that a model's configuration allows, of new content.
+
+    Of several outputs the last is asked for: the reranker's asks nothing of the width of its input.
+    """
     inputs = []
     for tensor in config["input"]:
         shape = [max(1, int(size)) for size in tensor["dims"]]
@@ -49,7 +52,7 @@ def canary(config: dict[str, Any]) -> dict[str, Any]:
                 "data": [f"ready? {time.time_ns()}" if text else random.random() for _ in range(count)],
             }
         )
-    return {"inputs": inputs}
+    return {"inputs": inputs, "outputs": [{"name": config["output"][-1]["name"]}]}
 
 
 def _ask(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

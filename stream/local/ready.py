@@ -128,7 +128,8 @@ async def _is_open(port: int) -> bool:
 def _canary(config: dict[str, Any]) -> dict[str, Any]:
     """Make one inference of the smallest shape that a model's configuration allows.
 
-    No two are alike, or the server's response cache would answer for a model that is dead.
+    No two are alike, or the server's response cache would answer for a model that is dead. Of several outputs
+    the last is asked for: the reranker's asks nothing of the width of its input.
     """
     inputs = []
     for tensor in config["input"]:
@@ -141,4 +142,4 @@ def _canary(config: dict[str, Any]) -> dict[str, Any]:
         if kind == "STRING":
             kind, value = "BYTES", f"ready? {random.random()}"
         inputs.append({"name": tensor["name"], "shape": shape, "datatype": kind, "data": [value] * count})
-    return {"inputs": inputs}
+    return {"inputs": inputs, "outputs": [{"name": config["output"][-1]["name"]}]}

@@ -1,7 +1,7 @@
 """Give a few places of a list to items of which little is known, with known probabilities.
 
 A list of L places with S slots shows its best L - S items as they are. Each slot has a regular item, the
-next best, and a pool of its own: new items, or those that came after the list. With probability
+next best, and a pool of its own: new items, or others that came after the list. With probability
 `policy.share` the slot goes to an item of the pool instead, chosen by Thompson sampling: an item's rate of
 clicks has a Beta posterior, `strength` times the logarithm of a draw from it (over the shop's mean rate)
 is added to the item's score, and the greatest sum wins. (Thompson, "On the likelihood that one unknown
@@ -46,20 +46,33 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
 
+class Known(NamedTuple):
+    """What is known of N candidates: `scores` are finite logarithms of probability, up to a constant.
+
+    `clicks` are how often each was clicked, `shown` how often it was shown, at least as often; `new` says
+    which are new.
+    """
+
+    scores: Floats
+    clicks: Floats
+    shown: Floats
+    new: BoolArray
+
+
 class Slot(NamedTuple):
-    """A place of the list left to chance: `place` from 0, the items that may stand there, how likely."""
+    """A place of a list left to chance: `place` from 0, who stands there otherwise, who may be tried."""
 
     place: int
-    positions: Positions
-    propensities: Floats
+    regular: int
+    pool: Positions
 
 
 class Explored(NamedTuple):
-    """The positions in their new order; of each place, the propensity and whether chance was asked."""
+    """The list's positions; of each place, the propensity and whether an item is tried there."""
 
-    order: Positions
-    propensities: Floats
-    explored: BoolArray
+    chosen: list[int]
+    propensities: list[float]
+    explored: list[bool]
 
 
 def showings(touches: Floats) -> Floats:
@@ -68,76 +81,65 @@ def showings(touches: Floats) -> Floats:
     return expected
 
 
-def slots(
-    order: Positions,
-    scores: Floats,
-    clicks: Floats,
-    shown: Floats,
-    new: BoolArray,
-    length: int,
-    policy: ExplorationPolicy,
-) -> list[Slot]:
-    """The places of a list that are left to chance, and the probabilities of what may stand there.
+def slots(listed: Sequence[int], spare: Positions, new: BoolArray, policy: ExplorationPolicy) -> list[Slot]:
+    """The places of a list that are left to chance, and what may stand there.
 
     Args:
-        order: positions, best first; what must not be in the list is not among them.
-        scores: by position [N], finite.
-        clicks: by position, how often the item was clicked.
-        shown: by position, how often it was shown, at least `clicks`.
-        new: by position, whether the item is new.
-        length: places in the list.
+        listed: positions of the list that is made without chance, best first.
+        spare: positions of what may come in, best first; what must not be in the list is not among them.
+        new: by position [N], whether the item is new.
 
     Returns:
-        One slot for each whose pool holds an item; none where the list shows everything there is.
+        One slot for each whose pool holds an item, by place. The last of the list are their regular items.
     """
+    length = len(listed)
     count = min(policy.slots, length - 1)
-    spare = order[length:]
     if count < 1 or policy.share <= 0.0 or not len(spare):
         return []
-    pools = {"new": spare[new[spare]][: POOL * count], "uncertain": spare[~new[spare]][: POOL * count]}
+    pools = {"new": spare[new[spare]], "uncertain": spare[~new[spare]]}
     kinds = [_kind(number, policy.kinds, pools) for number in range(count)]
     found = []
     for number, kind in enumerate(kinds):
-        if kind is None:
-            continue
-        among = kinds.count(kind)  # dealt out like cards, so that no item is in two pools
-        pool = pools[kind][kinds[:number].count(kind) :: among]
-        if not len(pool):
-            continue
-        wins = win_probabilities(scores[pool], clicks[pool], shown[pool], policy.strength)
-        regular = order[length - count + number]
-        found.append(
-            Slot(
-                _place(number, count, length, policy.place),
-                np.concatenate([[regular], pool]),
-                np.concatenate([[1.0 - policy.share], policy.share * wins]),
-            )
-        )
+        if kind is not None:  # dealt out like cards, so that no item is in two pools
+            pool = pools[kind][kinds[:number].count(kind) :: kinds.count(kind)][:POOL]
+            if len(pool):
+                place = _place(number, count, length, policy.place)
+                found.append(Slot(place, listed[length - count + number], pool))
     return found
 
 
-def explored(order: Positions, drawn_from: Sequence[Slot], length: int, seed: int) -> Explored:
+def chances(slot: Slot, known: Known, policy: ExplorationPolicy) -> Floats:
+    """The propensities of the pool of a slot; its regular item has what is left, 1 - `policy.share`."""
+    pool = slot.pool
+    wins = win_probabilities(known.scores[pool], known.clicks[pool], known.shown[pool], policy.strength)
+    return policy.share * wins
+
+
+def explored(
+    listed: Sequence[int], drawn_from: Sequence[Slot], known: Known, policy: ExplorationPolicy, seed: int
+) -> Explored:
     """Draw what stands in each slot; the other items keep their order around them.
 
     Args:
-        drawn_from: what `slots` made of the same order and length.
+        drawn_from: what `slots` made of the same list.
         seed: names the list; the same seed gives the same list.
     """
-    size = min(length, len(order))
-    propensities, chance = np.ones(size), np.zeros(size, np.bool_)
-    taken = {int(slot.positions[0]) for slot in drawn_from}
-    regular = iter([position for position in order[:size].tolist() if position not in taken])
+    propensities, tried = [1.0] * len(listed), [False] * len(listed)
     drawn: dict[int, int] = {}
     for slot in drawn_from:
-        at = np.searchsorted(np.cumsum(slot.propensities), _uniform(seed, slot.place), side="right")
-        which = min(int(at), len(slot.positions) - 1)
-        drawn[slot.place] = int(slot.positions[which])
-        propensities[slot.place] = slot.propensities[which]
-        chance[slot.place] = which > 0
-    top = [drawn[place] if place in drawn else next(regular) for place in range(size)]
-    out = set(top)
-    rest = [position for position in order.tolist() if position not in out]
-    return Explored(np.array(top + rest, np.intp), propensities, chance)
+        at = _uniform(seed, slot.place) - (1.0 - policy.share)
+        if at < 0.0:
+            drawn[slot.place], propensities[slot.place] = slot.regular, 1.0 - policy.share
+            continue
+        of_pool = chances(slot, known, policy)
+        which = min(int(np.searchsorted(np.cumsum(of_pool), at, side="right")), len(of_pool) - 1)
+        drawn[slot.place] = int(slot.pool[which])
+        propensities[slot.place] = float(of_pool[which])
+        tried[slot.place] = True
+    held = {slot.regular for slot in drawn_from}
+    regular = iter([position for position in listed if position not in held])
+    chosen = [drawn[place] if place in drawn else next(regular) for place in range(len(listed))]
+    return Explored(chosen, propensities, tried)
 
 
 def win_probabilities(scores: Floats, clicks: Floats, shown: Floats, strength: float) -> Floats:

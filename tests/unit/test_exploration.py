@@ -9,22 +9,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.exploration import LEAST, MEAN_RATE, Slot, explored, showings, slots, win_probabilities
+from stream.core.exploration import (
+    LEAST,
+    MEAN_RATE,
+    Explored,
+    Known,
+    chances,
+    explored,
+    showings,
+    slots,
+    win_probabilities,
+)
 from stream.core.policy import ExplorationPolicy
 
 POLICY = ExplorationPolicy(slots=2, share=0.5, place=4)
 
 
-def shop(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Order, scores, clicks, showings, and which are new."""
-    random = np.random.default_rng(seed)
-    scores = random.standard_normal(count) * 2
-    clicks = random.integers(0, 20, count) * (random.random(count) < 0.7).astype(float)
-    return np.argsort(-scores), scores, clicks, showings(clicks), random.random(count) < 0.2
+class Shop:
+    """Candidates with scores, and a list of the best of them."""
 
+    def __init__(self, count: int, length: int = 10, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        scores = random.standard_normal(count) * 2
+        clicks = random.integers(0, 20, count) * (random.random(count) < 0.7).astype(float)
+        self.known = Known(scores, clicks, showings(clicks), random.random(count) < 0.2)
+        order = np.argsort(-scores)
+        self.listed: list[int] = order[:length].tolist()
+        self.spare = order[length:]
 
-def drawn(found: list[Slot], order: np.ndarray, length: int, seed: int) -> list[int]:
-    return explored(order, found, length, seed).order[:length].tolist()
+    def made(self, seed: int, policy: ExplorationPolicy = POLICY) -> Explored:
+        """The list of one seed."""
+        drawn_from = slots(self.listed, self.spare, self.known.new, policy)
+        return explored(self.listed, drawn_from, self.known, policy, seed)
 
 
 @given(
@@ -41,80 +57,67 @@ def test_a_list_stays_whole_and_its_propensities_are_probabilities(
     count: int, length: int, number: int, share: float, place: int, strength: float, kinds: tuple, seed: int
 ) -> None:
     policy = ExplorationPolicy(slots=number, share=share, place=place, strength=strength, kinds=kinds)
-    order, *known = shop(count, seed)
-    found = slots(order, *known, length, policy)
-    made = explored(order, found, length, seed)
-    assert sorted(made.order) == sorted(order)
-    size = min(count, length)
-    assert len(made.propensities) == len(made.explored) == size
-    assert ((made.propensities > 0) & (made.propensities <= 1)).all()
-    places = {slot.place for slot in found}
-    assert len(places) == len(found) <= number
-    for at in set(range(size)) - places:
+    shop = Shop(count, length, seed)
+    made = shop.made(seed, policy)
+    assert len(set(made.chosen)) == len(made.chosen) == min(count, length)
+    assert len(made.propensities) == len(made.explored) == len(made.chosen)
+    assert all(0 < propensity <= 1 for propensity in made.propensities)
+    drawn_from = slots(shop.listed, shop.spare, shop.known.new, policy)
+    places = {slot.place for slot in drawn_from}
+    assert len(places) == len(drawn_from) <= number
+    for at in set(range(len(made.chosen))) - places:
         assert made.propensities[at] == 1.0
         assert not made.explored[at]
-    pools = [position for slot in found for position in slot.positions.tolist()]
+    pools = [position for slot in drawn_from for position in slot.pool.tolist()]
     assert len(pools) == len(set(pools))
-    for slot in found:
-        assert slot.propensities.sum() == pytest.approx(1.0)
-        at = slot.positions.tolist().index(int(made.order[slot.place]))
-        assert made.propensities[slot.place] == slot.propensities[at]
+    assert not set(pools) & set(shop.listed)
+    for slot in drawn_from:
+        of_pool = chances(slot, shop.known, policy)
+        assert of_pool.sum() == pytest.approx(share)
+        expected = dict(zip(slot.pool.tolist(), of_pool.tolist(), strict=True)) | {slot.regular: 1 - share}
+        assert made.propensities[slot.place] == expected[made.chosen[slot.place]]
 
 
 def test_the_same_seed_gives_the_same_list_and_another_gives_others() -> None:
-    order, *known = shop(60)
-    found = slots(order, *known, 10, POLICY)
-    assert drawn(found, order, 10, 7) == drawn(found, order, 10, 7)
-    assert len({tuple(drawn(found, order, 10, seed)) for seed in range(50)}) > 5
+    shop = Shop(60)
+    assert shop.made(7) == shop.made(7)
+    assert len({tuple(shop.made(seed).chosen) for seed in range(50)}) > 5
 
 
 def test_items_are_drawn_as_often_as_their_propensities_say() -> None:
-    order, *known = shop(60)
-    found = slots(order, *known, 10, POLICY)
-    seeds = 20_000
-    lists = [explored(order, found, 10, seed).order for seed in range(seeds)]
-    for slot in found:
-        seen = Counter(int(one[slot.place]) for one in lists)
-        for position, propensity in zip(slot.positions.tolist(), slot.propensities.tolist(), strict=True):
+    shop, seeds = Shop(60), 4_000
+    lists = [shop.made(seed).chosen for seed in range(seeds)]
+    for slot in slots(shop.listed, shop.spare, shop.known.new, POLICY):
+        seen = Counter(one[slot.place] for one in lists)
+        expected = chances(slot, shop.known, POLICY).tolist()
+        pairs = [*zip(slot.pool.tolist(), expected, strict=True), (slot.regular, 1 - POLICY.share)]
+        for position, propensity in pairs:
             spread = 4.5 * np.sqrt(propensity * (1 - propensity) / seeds)
-            assert abs(seen[position] / seeds - propensity) < spread + 1e-9
+            assert abs(seen[position] / seeds - propensity) < spread
 
 
-def test_what_is_not_in_the_order_is_never_explored() -> None:
-    order, *known = shop(80)
-    barred = set(order[::3].tolist())
-    order = np.array([position for position in order.tolist() if position not in barred])
-    found = slots(order, *known, 10, POLICY)
-    for seed in range(300):
-        assert not barred & set(explored(order, found, 10, seed).order.tolist())
-
-
-def test_the_best_stay_where_they_are_and_only_the_last_places_are_given_away() -> None:
-    order, *known = shop(60)
-    found = slots(order, *known, 10, POLICY)
-    assert [slot.place for slot in found] == [3, 6]
-    assert [int(slot.positions[0]) for slot in found] == order[8:10].tolist()
+def test_the_best_stay_in_their_order_and_only_the_last_are_given_away() -> None:
+    shop = Shop(60)
     for seed in range(50):
-        top = drawn(found, order, 10, seed)
-        assert [p for at, p in enumerate(top) if at not in (3, 6)] == order[:8].tolist()
+        chosen = shop.made(seed).chosen
+        assert [position for at, position in enumerate(chosen) if at not in (3, 6)] == shop.listed[:8]
 
 
 def test_new_items_get_the_slot_of_their_kind_and_uncertain_ones_where_there_are_none() -> None:
-    order, scores, clicks, shown, new = shop(60)
+    shop = Shop(60)
+    nothing_new = np.zeros(60, np.bool_)
     one = ExplorationPolicy(slots=1, share=1.0, kinds=("new", "uncertain"))
-    found = slots(order, scores, clicks, shown, new, 10, one)
-    assert new[found[0].positions[1:]].all()
-    found = slots(order, scores, clicks, shown, np.zeros(60, np.bool_), 10, one)
-    assert len(found[0].positions) > 1
+    assert shop.known.new[slots(shop.listed, shop.spare, shop.known.new, one)[0].pool].all()
+    assert len(slots(shop.listed, shop.spare, nothing_new, one)[0].pool)
     only_new = ExplorationPolicy(slots=1, share=1.0, kinds=("new",))
-    assert slots(order, scores, clicks, shown, np.zeros(60, np.bool_), 10, only_new) == []
+    assert slots(shop.listed, shop.spare, nothing_new, only_new) == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 10])
 def test_a_list_that_shows_all_there_is_leaves_nothing_to_chance(count: int) -> None:
-    order, *known = shop(count)
-    assert slots(order, *known, 10, POLICY) == []
-    assert explored(order, [], 10, 1).propensities.tolist() == [1.0] * count
+    shop = Shop(count)
+    assert slots(shop.listed, shop.spare, shop.known.new, POLICY) == []
+    assert shop.made(1) == (shop.listed, [1.0] * count, [False] * count)
 
 
 def test_the_chance_to_win_is_that_of_draws_from_the_posteriors() -> None:

@@ -216,6 +216,29 @@ def test_data_lies_on_named_volumes(services: Services) -> None:
         assert (volume["type"], volume["target"]) == ("volume", folder)
 
 
+def test_triton_and_who_adds_versions_share_the_volume_of_models_as_one_user(services: Services) -> None:
+    sharing = {
+        name: (volume["source"], volume["target"])
+        for name, service in services.items()
+        for volume in service.get("volumes", ())
+        if volume["source"] == "models"
+    }
+    assert sharing.keys() >= {"triton", "triton-gpu", "worker"}
+    assert set(sharing.values()) == {("models", "/models")}
+    users = {
+        rest.split(":")[0]
+        for service in (services["triton"], services["worker"])
+        for name, rest in dockerfile(service)
+        if name == "USER" and rest != "root"
+    }
+    assert users == {"1000"}
+    ((_, entry),) = [line for line in dockerfile(services["triton"]) if line[0] == "ENTRYPOINT"]
+    *_, source, target = json.loads(entry)
+    brought = [rest.split()[-1] for name, rest in dockerfile(services["triton"]) if name == "COPY"]
+    assert brought.count(source) == 2  # for a CPU and for a GPU
+    assert target == "/models"
+
+
 def test_stopping_waits_longer_than_a_worker_needs_to_drain(services: Services) -> None:
     assert seconds(services["worker"]["stop_grace_period"]) > 10 > stream.worker.DRAIN_S
 

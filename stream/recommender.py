@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.catalog import CatalogView
-from stream.core import candidates, ranking, state
+from stream.core import candidates, personal_search, ranking, state
 from stream.core.candidates import NO_HITS, Candidates, Context, Hits
 from stream.core.events import (
     ClickEvent,
@@ -27,6 +27,7 @@ from stream.core.events import (
     ImpressionEvent,
     RecommendationList,
     RecommendedItem,
+    SearchEvent,
     Trigger,
     decode_click,
     decode_search,
@@ -42,6 +43,7 @@ from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
 from stream.learnt import LearntItems
 from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
 from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
+from stream.search_results import Answer, Asked, SearchResults
 from stream.telemetry import Telemetry
 from stream.vector_space import VectorSpace
 
@@ -66,12 +68,18 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class _Shopper:
-    """One shopper's part of a batch: the state before it, after it, and the event the list answers."""
+    """One shopper's part of a batch: the state before it, after it, and the event the list answers.
+
+    `searches` brought results to be put in order: the newest of each placement. `sequence` is the first
+    of the shopper's lists; those of search results come before the recommendations.
+    """
 
     before: UserState
     after: UserState
     trigger: Event
     at_ms: int
+    searches: tuple[SearchEvent, ...]
+    sequence: int
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,14 @@ class Recommender:
         self._now_ms = now_ms
         self._telemetry = telemetry
         self._queries = QueryVectors(encoder, deadlines.encode_s, telemetry)
+        self._results = SearchResults(
+            catalog=catalog,
+            learnt=learnt,
+            pair_scores=pair_scores,
+            rerank=self._rerank,
+            read_best=read_best,
+            policy=policy,
+        )
 
     async def handle(self, messages: Sequence[RawMessage]) -> None:
         """Take one batch, in the order of its partitions.
@@ -192,14 +208,14 @@ class Recommender:
         with self._telemetry.timed("save"):
             saved = await self._states.save(
                 [
-                    (shopper.after._replace(sequence=made.sequence), shopper.before.sequence)
+                    (shopper.after._replace(sequence=made[-1].sequence), shopper.before.sequence)
                     for shopper, made in zip(shoppers, lists, strict=True)
                 ]
             )
         kept = [(shopper, made) for shopper, made, done in zip(shoppers, lists, saved, strict=True) if done]
         self._telemetry.conflicts.inc(len(shoppers) - len(kept))
         with self._telemetry.timed("publish"):
-            await self._publisher.publish_lists([made for _, made in kept])
+            await self._publisher.publish_lists([one for _, made in kept for one in made])
         self._count(kept)
         return {
             shopper.before.user_id: events[shopper.before.user_id]
@@ -221,16 +237,26 @@ class Recommender:
                 after = folded
             trigger = _newest(shopper_events)
             newest_ms = [entries[-1].at_ms for entries in (after.interactions, after.searches) if entries]
-            shoppers.append(_Shopper(before, after, trigger, max([trigger.at_ms, *newest_ms])))
+            # Following the clock keeps sequences growing for a shopper who was erased or forgotten.
+            sequence = max(before.sequence + 1, self._now_ms())
+            searches = _with_results(shopper_events)
+            at_ms = max([trigger.at_ms, *newest_ms])
+            shoppers.append(_Shopper(before, after, trigger, at_ms, searches, sequence))
         # Rows skip offsets below the last one they took from a source, so the shoppers' are put in order.
         for new in learnt_now.values():
             new.sort(key=lambda increment: (increment.source, increment.offset))
         return shoppers, learnt_now
 
-    async def _lists(self, shoppers: Sequence[_Shopper]) -> list[RecommendationList]:
+    async def _lists(self, shoppers: Sequence[_Shopper]) -> list[list[RecommendationList]]:
+        """Make each shopper's lists, the recommendations last."""
         searches = [
             self._catalog.understood(candidates.query_of(shopper.after, shopper.at_ms, self._policy))
             for shopper in shoppers
+        ]
+        asked = [
+            Asked(event, self._results.understood(event), shopper.after, shopper.at_ms)
+            for shopper in shoppers
+            for event in shopper.searches
         ]
         needed = dict.fromkeys(
             item_id for shopper in shoppers for item_id in candidates.rows_needed(shopper.after, self._policy)
@@ -238,10 +264,35 @@ class Recommender:
         generation = self._catalog.items.generation
         space = self._catalog.space  # once: another version may take over while the models are asked
         with self._telemetry.timed("encode"):
+            queries = {search.query for search in (*searches, *(one.search for one in asked)) if search}
             vectors, rows = await asyncio.gather(
-                self._queries.get({search.query for search in searches if search}, space.version),
-                self._learnt.rows(needed),
+                self._queries.get(queries, space.version), self._learnt.rows(needed)
             )
+        answers, made = await asyncio.gather(
+            self._results.answers(asked, space, vectors, rows, generation),
+            self._recommendations(shoppers, searches, space, vectors, rows, generation),
+        )
+        of_results = iter(answers)
+        return [
+            [
+                *(
+                    self._results_list(shopper, event, shopper.sequence + place, next(of_results))
+                    for place, event in enumerate(shopper.searches)
+                ),
+                recommendations,
+            ]
+            for shopper, recommendations in zip(shoppers, made, strict=True)
+        ]
+
+    async def _recommendations(
+        self,
+        shoppers: Sequence[_Shopper],
+        searches: Sequence[Search | None],
+        space: VectorSpace,
+        vectors: Mapping[str, FloatArray],
+        rows: Mapping[str, RowView],
+        generation: int,
+    ) -> list[RecommendationList]:
         drafts = []
         with self._telemetry.timed("retrieve"):
             for shopper, search in zip(shoppers, searches, strict=True):
@@ -360,8 +411,7 @@ class Recommender:
         stays = items.available[found.slots] & (items.freed_at[found.slots] <= generation)
         now_ms = self._now_ms()
         user_id = shopper.after.user_id
-        # Following the clock keeps sequences growing for a shopper who was erased or forgotten.
-        sequence = max(shopper.before.sequence + 1, now_ms)
+        sequence = shopper.sequence + len(shopper.searches)
         recommendation_id = _recommendation_id(user_id, sequence)
         composed = compose(
             context, found, scores, self._policy, NO_RULES, int(recommendation_id[:16], 16), stays
@@ -374,33 +424,48 @@ class Recommender:
             item_id = context.items.at(int(found.slots[chosen.position])).item_id
             made.append(RecommendedItem(item_id, rank, round(chosen.score, 6), source, reason))
         trigger = shopper.trigger
+        of_results = isinstance(trigger, SearchEvent) and trigger.results
         return RecommendationList(
             schema_version=SCHEMA_VERSION,
             recommendation_id=recommendation_id,
             user_id=user_id,
-            placement=trigger.placement or PLACEMENT,
+            placement=PLACEMENT if of_results else trigger.placement or PLACEMENT,
             sequence=sequence,
             generated_at=now_ms,
             expires_at=now_ms + int(self._policy.list_valid_hours * HOUR_MS),
-            trigger=Trigger(
-                event_id=trigger.event_id,
-                topic=trigger.source.topic,
-                partition=trigger.source.partition,
-                offset=trigger.source.offset,
-                event_time=trigger.at_ms,
-            ),
+            trigger=_trigger(trigger),
             model_versions=versions,
             degraded=degraded,
             items=made,
         )
 
-    def _count(self, published: Sequence[tuple[_Shopper, RecommendationList]]) -> None:
+    def _results_list(
+        self, shopper: _Shopper, event: SearchEvent, sequence: int, answer: Answer
+    ) -> RecommendationList:
         now_ms = self._now_ms()
-        for shopper, made in published:
-            self._telemetry.lists.inc()
+        return RecommendationList(
+            schema_version=SCHEMA_VERSION,
+            recommendation_id=_recommendation_id(event.user_id, sequence),
+            user_id=event.user_id,
+            placement=event.placement or personal_search.PLACEMENT,
+            sequence=sequence,
+            generated_at=now_ms,
+            expires_at=now_ms + int(self._policy.list_valid_hours * HOUR_MS),
+            trigger=_trigger(event),
+            model_versions=answer.model_versions,
+            degraded=answer.degraded,
+            items=answer.items,
+            reordered=True,
+        )
+
+    def _count(self, published: Sequence[tuple[_Shopper, list[RecommendationList]]]) -> None:
+        now_ms = self._now_ms()
+        for shopper, lists in published:
             self._telemetry.freshness.observe(max(0, now_ms - shopper.trigger.source.timestamp_ms) / 1000)
-            for part in made.degraded:
-                self._telemetry.degraded.labels(part).inc()
+            for made in lists:
+                self._telemetry.lists.inc()
+                for part in made.degraded:
+                    self._telemetry.degraded.labels(part).inc()
 
 
 class QueryVectors:
@@ -440,6 +505,27 @@ def _newest(events: Sequence[Event]) -> Event:
     """
     last = {event.source[:2]: event for event in events}
     return max(last.values(), key=lambda event: (event.source.timestamp_ms, event.at_ms))
+
+
+def _with_results(events: Sequence[Event]) -> tuple[SearchEvent, ...]:
+    """The newest search of each placement that brought results, in the order of their coming."""
+    found: dict[str, SearchEvent] = {}
+    for event in events:
+        if isinstance(event, SearchEvent) and event.results:
+            placement = event.placement or personal_search.PLACEMENT
+            found.pop(placement, None)
+            found[placement] = event
+    return tuple(found.values())
+
+
+def _trigger(event: Event) -> Trigger:
+    return Trigger(
+        event_id=event.event_id,
+        topic=event.source.topic,
+        partition=event.source.partition,
+        offset=event.source.offset,
+        event_time=event.at_ms,
+    )
 
 
 def _is_click(event: Event) -> TypeGuard[ClickEvent]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.adapters import vector_record
+from stream.adapters.kafka_reading import partition_of
 from stream.config import Config
-from stream.core.events import RecommendationList
+from stream.core.events import RecommendationList, list_key
 from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
 from stream.ports import DeadLetter, ItemVector, RawMessage
@@ -21,6 +23,15 @@ _encoder = msgspec.json.Encoder()
 
 DEAD_LETTER_KEPT_BYTES = 2_000_000
 """The broker takes no larger message on `dead-letters`; of a larger one its beginning is kept."""
+
+
+class _Message(NamedTuple):
+    """What is written; without a partition the key chooses one."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] | None = None
+    partition: int | None = None
 
 
 class KafkaPublisher:
@@ -59,25 +70,42 @@ class KafkaPublisher:
         await self._producer.stop()
 
     async def publish_lists(self, lists: Sequence[RecommendationList]) -> None:
-        """Publish lists to `recommendations`, keyed by user."""
+        """Publish lists to `recommendations`, keyed by user, and reordered results by user and placement.
+
+        All of a shopper's lists lie in one partition, so that they are read in the order of their sequences.
+        """
+        topic = self._topics.recommendations
+        if not lists:
+            return
+        try:
+            partitions = len(await self._producer.partitions_for(topic))
+        except KafkaError as error:
+            raise PublishUnavailable(f"Kafka did not say what partitions {topic} has: {error!r}") from error
         await self._send_all(
-            self._topics.recommendations,
-            [(made.user_id.encode(), _encoder.encode(made), None) for made in lists],
+            topic,
+            [
+                _Message(
+                    list_key(made),
+                    _encoder.encode(made),
+                    partition=partition_of(made.user_id.encode(), partitions),
+                )
+                for made in lists
+            ],
         )
 
     async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
         """Publish increments to `item-signals`, keyed by item."""
         await self._send_all(
             self._topics.item_signals,
-            [(item_id.encode(), encode_increments(made), None) for item_id, made in increments.items()],
+            [_Message(item_id.encode(), encode_increments(made)) for item_id, made in increments.items()],
         )
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
         """Publish encoded items, and null for the removed ones, to `item-vectors`, keyed by item."""
         await self._send_all(
             self._topics.item_vectors,
-            [(made.item.item_id.encode(), vector_record.encode(made), None) for made in vectors]
-            + [(item_id.encode(), None, None) for item_id in removed],
+            [_Message(made.item.item_id.encode(), vector_record.encode(made)) for made in vectors]
+            + [_Message(item_id.encode(), None) for item_id in removed],
         )
 
     async def publish_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -86,7 +114,7 @@ class KafkaPublisher:
         await self._send_all(
             self._topics.dead_letters,
             [
-                (
+                _Message(
                     letter.message.key,
                     _kept(letter.message),
                     [
@@ -102,17 +130,15 @@ class KafkaPublisher:
             ],
         )
 
-    async def _send_all(
-        self,
-        topic: str,
-        messages: Sequence[tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | None]],
-    ) -> None:
+    async def _send_all(self, topic: str, messages: Sequence[_Message]) -> None:
         if not messages:
             return
         try:
             sent = [
-                await self._producer.send(topic, value, key=key, headers=headers)
-                for key, value, headers in messages
+                await self._producer.send(
+                    topic, value=one.value, key=one.key, partition=one.partition, headers=one.headers
+                )
+                for one in messages
             ]
             await asyncio.gather(*sent)
         except MessageSizeTooLargeError:

@@ -47,6 +47,20 @@ async def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:
     return found
 
 
+async def keys_beginning(bootstrap: str, topic: str, prefix: bytes, beside: bytes) -> set[bytes]:
+    """Return the keys that begin with a prefix and have a value, in the partition of another key.
+
+    Raises as `last_value`.
+    """
+    found: set[bytes] = set()
+    async with partitions(bootstrap, topic, beside) as (reader, [partition]):
+        first, end = await _bounds(reader, partition)
+        for key, value in await _window(reader, partition, first, end):
+            if key is not None and key.startswith(prefix):
+                (found.discard if value is None else found.add)(key)
+    return found
+
+
 @asynccontextmanager
 async def partitions(
     bootstrap: str, topic: str, key: bytes | None = None, *, at_end: bool = False

@@ -34,9 +34,9 @@ def show(user_id: UserId, config: ConfigFile = None, json: Json = False) -> None
 
 @app.command()
 def erase(user_id: UserId, config: ConfigFile = None, json: Json = False) -> None:
-    """Erase a shopper's state and last list, and say what was removed.
+    """Erase a shopper's state, last list and reordered search results, and say what was removed.
 
-    The list's null value tells readers to forget it. The shopper's events stay on the in-topics until
+    A list's null value tells readers to forget it. The shopper's events stay on the in-topics until
     those topics' retention removes them; an event that arrives later begins a new state.
 
     \b
@@ -78,8 +78,10 @@ async def _show(config: Config, user_id: str, json: bool) -> None:
 
 async def _erase(config: Config, user_id: str, json: bool) -> None:
     from stream.adapters.kafka_clients import producer
+    from stream.adapters.kafka_reading import keys_beginning, partition_of
     from stream.adapters.redis_client import connect
     from stream.adapters.redis_state import RedisStateStore
+    from stream.core.events import results_key
 
     state = await _state(config, user_id)
     made = await _last_list(config, user_id)
@@ -87,10 +89,21 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
         store = RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days)
         erased = await store.erase(user_id)
     async with producer(config.kafka.bootstrap) as sender:
-        # Also where no list was found: one may have been published since.
-        await sender.send_and_wait(config.topics.recommendations, None, key=user_id.encode())
+        topic, key = config.topics.recommendations, user_id.encode()
+        results = await keys_beginning(config.kafka.bootstrap, topic, results_key(user_id, ""), key)
+        partition = partition_of(key, len(await sender.partitions_for(topic)))
+        # The user's own key also where no list was found: one may have been published since.
+        for one in (key, *results):
+            await sender.send_and_wait(topic, None, key=one, partition=partition)
     if json:
-        print_json({"user_id": user_id, "state_erased": erased, "list_erased": made is not None})
+        print_json(
+            {
+                "user_id": user_id,
+                "state_erased": erased,
+                "list_erased": made is not None,
+                "results_erased": len(results),
+            }
+        )
         return
     if erased:
         print(
@@ -100,6 +113,8 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
     else:
         print(f"no state of {user_id} was stored")
     print(f"erased list {made.sequence}" if made else "no list was published")
+    if results:
+        print(f"erased the reordered results of {len(results)} placements")
 
 
 async def _state(config: Config, user_id: str) -> UserState:

@@ -224,8 +224,15 @@ class RecommendationList(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def list_key(made: RecommendationList) -> bytes:
     """The key of a list's message: what a newer list with the same key takes the place of."""
-    key = f"{made.user_id}\x00{made.placement}" if made.reordered else made.user_id
-    return key.encode()
+    return results_key(made.user_id, made.placement) if made.reordered else made.user_id.encode()
+
+
+def results_key(user_id: str, placement: str) -> bytes:
+    """The key of reordered results; "" as the placement gives what all of a shopper's begin with.
+
+    No user id holds a NUL, so no key is that of another shopper.
+    """
+    return f"{user_id}\x00{placement}".encode()
 
 
 class AttributedItem(msgspec.Struct, frozen=True, omit_defaults=True):

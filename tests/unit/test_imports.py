@@ -13,7 +13,10 @@ STREAM = Path(__file__).parents[2] / "stream"
 CORE = sorted(STREAM.glob("core/*.py"))
 USE_CASES = [
     STREAM / f"{name}.py"
-    for name in ("recommender", "catalog", "item_signals", "learnt", "pair_scores", "ports", "vector_space")
+    for name in (
+        *("recommender", "search_results", "catalog", "item_signals", "learnt", "pair_scores"),
+        *("ports", "vector_space"),
+    )
 ]
 IMPURE = {
     "asyncio",

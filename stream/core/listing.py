@@ -1,7 +1,7 @@
 """From scored candidates to the list that goes out, in the one place that all lists pass.
 
-Scores with what rules add to them, then diversity, then exploration, then caps and pins on the very list:
-what comes later has the last word.
+Scores with what rules add to them, then diversity, then caps and pins on the very list, then exploration,
+which gives places away only to items that every rule allows there.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stream.core import ranking
+from stream.core import exploration, ranking
 from stream.core.candidates import Candidates, Context
-from stream.core.items import BoolArray, FloatArray
-from stream.core.policy import Policy
-from stream.core.rules.arrange import arrange, broken
+from stream.core.diversity import WINDOW, diversified, likeness
+from stream.core.exploration import POOL, Explored, Known, showings
+from stream.core.items import BoolArray, FloatArray, Item
+from stream.core.policy import DAY_MS, Policy
+from stream.core.rules.arrange import Arranged, arrange, broken, with_room
 from stream.core.rules.cap import Cap
 from stream.core.rules.in_force import InForce
+from stream.core.signals import neighbours_at
 
 
 class Chosen(NamedTuple):
@@ -59,13 +63,13 @@ def compose(
         seed: what chance is drawn from; the same seed gives the same list.
         stays: which candidates [N] may still be shown; all where it is None.
 
-    Scores never grow along the list, except for items that a rule has put at their place.
+    Scores never grow along the list, except where diversity, exploration or a rule has moved an item.
     """
     slots, items = candidates.slots, context.items
     final = ranking.final_scores(context, candidates, scores + rules.pushed(slots))
     may = ~rules.barred(slots) if stays is None else stays & ~rules.barred(slots)
     order = np.argsort(-final, kind="stable")
-    order = order[may[order]]
+    order = _diversified(context, candidates, final, order[may[order]], policy)
     of_order = [items.at(slot) for slot in slots[order].tolist()]
     caps = (*rules.caps, category_cap(policy.max_per_category))
 
@@ -80,13 +84,14 @@ def compose(
         return "the shopper has it in view or in the cart, or bought it lately"
 
     arranged = arrange(of_order, rules.pins, caps, policy.list_length, why_absent)
-    made = [of_order[place] for place in arranged.places]
+    tried = _explored(context, candidates, final, order, of_order, arranged, caps, policy, seed)
+    made = [items.at(int(slots[position])) for position in tried.chosen]
     places = {item.item_id: place for place, item in enumerate(made, start=1)}
     held = {pin.id: pin for pin in rules.pins}
     pins = [(held[rule].item_id, held[rule].position) for rule in arranged.pinned.values()]
     wrong = broken(made, pins, caps)
     assert not wrong, wrong
-    assert not rules.barred(slots[order[arranged.places]]).any()
+    assert not rules.barred(slots[tried.chosen]).any()
     warnings = arranged.warnings
     if len(made) < policy.list_length:
         for bar in rules.bars:
@@ -96,13 +101,79 @@ def compose(
                     f"{bar.rule}: leaves the list at {len(places)} of {policy.list_length} items, "
                     f"{count} products are kept out"
                 )
-    return Composed(
-        [
-            Chosen(int(order[place]), float(final[order[place]]), rule=arranged.pinned.get(place, ""))
-            for place in arranged.places
-        ],
-        warnings,
-    )
+    chosen = [
+        Chosen(position, float(final[position]), propensity, explored, arranged.pinned.get(place, ""))
+        for place, position, propensity, explored in zip(arranged.places, *tried, strict=True)
+    ]
+    return Composed(chosen, warnings)
+
+
+def known_of(context: Context, candidates: Candidates, final: NDArray[np.float64], policy: Policy) -> Known:
+    """What exploration wants to know of the candidates: each touch of an item stands for a click."""
+    slots, items = candidates.slots, context.items
+    touches = neighbours_at(context.popularity[slots, -1], context.at_ms).astype(np.float64)
+    since_ms = context.at_ms - policy.exploration.new_days * DAY_MS
+    new = np.isin(slots, context.new_items) & (items.first_seen_ms[slots] >= since_ms)
+    return Known(final, touches, showings(touches), new)
+
+
+def _diversified(
+    context: Context,
+    candidates: Candidates,
+    final: NDArray[np.float64],
+    order: NDArray[np.intp],
+    policy: Policy,
+) -> NDArray[np.intp]:
+    """The order with the best of the first tier chosen for less likeness too."""
+    method, strength = policy.diversity.method, policy.diversity.strength
+    if not strength or len(order) < 3:
+        return order
+    best = order[:WINDOW]
+    tier = ranking.tiers(context, candidates)[best]
+    best = best[tier == tier[0]]
+    slots, space = candidates.slots[best], context.space
+    like = likeness(space.vectors[slots], space.has_vector[slots], context.items.category[slots])
+    chosen = diversified(final[best], like, policy.list_length, strength, method)
+    return np.concatenate([best[chosen], order[len(best) :]])
+
+
+def _explored(
+    context: Context,
+    candidates: Candidates,
+    final: NDArray[np.float64],
+    order: NDArray[np.intp],
+    of_order: list[Item],
+    arranged: Arranged,
+    caps: tuple[Cap, ...],
+    policy: Policy,
+    seed: int,
+) -> Explored:
+    """The list with its slots drawn; items that a rule has pinned stay, and so does what caps demand."""
+    places, tries = arranged.places, policy.exploration
+    listed = [int(order[place]) for place in places]
+    free = [at for at, place in enumerate(places) if place not in arranged.pinned]
+    untouched = Explored(listed, [1.0] * len(listed), [False] * len(listed))
+    count = min(tries.slots, len(free) - 1)
+    if count < 1 or not tries.share or len(order) == len(listed):
+        return untouched
+    known = known_of(context, candidates, final, policy)
+    tier = ranking.tiers(context, candidates)
+    left = np.ones(len(order), np.bool_)
+    left[places] = False
+    left &= tier[order] == tier[order[0]]
+    new = known.new[order]
+    most = POOL * count
+    spare = np.sort(np.concatenate([np.flatnonzero(left & new)[:most], np.flatnonzero(left & ~new)[:most]]))
+    kept = [of_order[places[at]] for at in range(len(places)) if at not in free[-count:]]
+    room = with_room(kept, caps, [of_order[place] for place in spare.tolist()], count)
+    of_free = [listed[at] for at in free]
+    drawn_from = exploration.slots(of_free, order[spare[room]], known.new, tries)
+    if not drawn_from:
+        return untouched
+    drawn = exploration.explored(of_free, drawn_from, known, tries, seed)
+    for at, position, propensity, explored in zip(free, *drawn, strict=True):
+        listed[at], untouched.propensities[at], untouched.explored[at] = position, propensity, explored
+    return untouched
 
 
 @lru_cache(maxsize=100)

@@ -79,20 +79,28 @@ def to_read(context: Context, candidates: Candidates, limit: int) -> NDArray[np.
     return found[best_matches(_matches(context, candidates)[found], limit)]
 
 
-def final_scores(context: Context, candidates: Candidates, scores: FloatArray) -> NDArray[np.float64]:
-    """What each candidate [N] counts in the list; always finite.
+def tiers(context: Context, candidates: Candidates) -> NDArray[np.int64]:
+    """Which candidates [N] come before which others, whatever their scores: 0 first.
 
     Where the newest thing a shopper did is a search, what does not match it only fills up; items seen in the
-    session come last of all. Scores that are not finite count as the least.
+    session come last of all.
+    """
+    tier = 2 * candidates.seen.astype(np.int64)
+    if context.query is not None and not query_age(context.state, context.query):
+        tier += ~candidates.by("search")
+    return tier
+
+
+def final_scores(context: Context, candidates: Candidates, scores: FloatArray) -> NDArray[np.float64]:
+    """What each candidate [N] counts in the list; always finite, and less in each further tier.
+
+    Scores that are not finite count as the least.
     """
     final = np.asarray(scores, np.float64) + query_score(context, candidates)
     finite = np.isfinite(final)
     final = np.where(finite, final, final[finite].min(initial=0.0) - 1.0)
-    tier = 2 * candidates.seen
-    if context.query is not None and not query_age(context.state, context.query):
-        tier = tier + ~candidates.by("search")
     if len(final):
-        final -= tier * (float(np.ptp(final)) + 1.0)
+        final -= tiers(context, candidates) * (float(np.ptp(final)) + 1.0)
     return final
 
 

@@ -104,6 +104,18 @@ def _best(
     return free, over
 
 
+def with_room(kept: Sequence[Item], caps: Sequence[Cap], items: Sequence[Item], coming: int) -> list[bool]:
+    """Which items may join a list, whichever `coming` of them do, so that its caps still hold.
+
+    Args:
+        kept: what of the list stays.
+    """
+    counts = _Counts(caps)
+    for item in kept:
+        counts.add(item)
+    return [not counts.full_for(item, coming) for item in items]
+
+
 class _Counts:
     """How many items of each group a list holds."""
 
@@ -111,11 +123,11 @@ class _Counts:
         self._caps = caps
         self._held: Counter[tuple[int, str]] = Counter()
 
-    def full_for(self, item: Item) -> str:
-        """The cap that leaves no room for an item, "" where there is room."""
+    def full_for(self, item: Item, coming: int = 1) -> str:
+        """The cap that leaves no room for an item, or for so many like it, "" where there is room."""
         for number, cap in enumerate(self._caps):
             group = cap.group(item)
-            if group is not None and self._held[number, group] >= cap.limit:
+            if group is not None and self._held[number, group] + coming > cap.limit:
                 return cap.id
         return ""
 

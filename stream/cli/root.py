@@ -9,6 +9,7 @@ import typer
 from stream.cli import (
     catalog,
     configuration,
+    evaluate,
     local,
     models,
     publish,
@@ -39,6 +40,7 @@ app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
+app.add_typer(evaluate.app, name="evaluate")
 app.command("config")(configuration.show)
 
 

@@ -1,4 +1,4 @@
-"""Plain rankers that the reranker is measured against: popularity and item-kNN."""
+"""Plain rankers that lists are measured against: popularity and item-kNN."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 LENGTH = 20
 POPULAR_SESSIONS = 5_000
 KNN_ITEMS = 15
+"""Newest items that item-kNN with recency looks at."""
 KNN_SHRINK = 10.0
 SESSION_ITEMS = 100
 
@@ -19,7 +20,7 @@ class Baseline(Protocol):
     """Ranks items for a session and learns sessions one after the other."""
 
     def rank(self, shown: Sequence[str]) -> list[str]:
-        """The best 20 items that the session has not shown yet, best first."""
+        """The best items that the session has not shown yet, best first."""
 
     def learn(self, items: Sequence[str]) -> None:
         """Add a finished session's distinct items."""
@@ -28,13 +29,14 @@ class Baseline(Protocol):
 class Popularity:
     """How many of the last 5,000 sessions held an item."""
 
-    def __init__(self) -> None:
+    def __init__(self, length: int = LENGTH) -> None:
+        self._length = length
         self._sessions: deque[Sequence[str]] = deque()
         self._count: Counter[str] = Counter()
 
     def rank(self, shown: Sequence[str]) -> list[str]:
-        best = heapq.nlargest(LENGTH + len(shown), self._count, key=self._count.__getitem__)
-        return [item for item in best if item not in shown][:LENGTH]
+        best = heapq.nlargest(self._length + len(shown), self._count, key=self._count.__getitem__)
+        return [item for item in best if item not in shown][: self._length]
 
     def learn(self, items: Sequence[str]) -> None:
         self._sessions.append(items)
@@ -48,12 +50,19 @@ class ItemKnn:
 
     Args:
         recency: what an item counts, to the power of its age in items; None counts all alike.
+        counts: another one, which learns for both.
     """
 
-    def __init__(self, recency: float | None = None) -> None:
+    def __init__(
+        self, recency: float | None = None, length: int = LENGTH, counts: ItemKnn | None = None
+    ) -> None:
         self._recency = recency
-        self._count: Counter[str] = Counter()
-        self._together: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._length = length
+        self._learns = counts is None
+        self._count: Counter[str] = Counter() if counts is None else counts._count
+        self._together: defaultdict[str, dict[str, int]] = (
+            defaultdict(dict) if counts is None else counts._together
+        )
 
     def rank(self, shown: Sequence[str]) -> list[str]:
         weights = dict.fromkeys(shown, 1.0)
@@ -62,18 +71,21 @@ class ItemKnn:
         score: defaultdict[str, float] = defaultdict(float)
         for item, weight in weights.items():
             own = weight / math.sqrt(self._count[item] + KNN_SHRINK)
-            for other, count in self._together[item].items():
+            for other, count in self._together.get(item, {}).items():
                 score[other] += own * count
         for other in score:
             score[other] /= math.sqrt(self._count[other] + KNN_SHRINK)
         for item in shown:
             score.pop(item, None)
-        return heapq.nlargest(LENGTH, score, key=score.__getitem__)
+        return heapq.nlargest(self._length, score, key=score.__getitem__)
 
     def learn(self, items: Sequence[str]) -> None:
+        if not self._learns:
+            return
         items = items[:SESSION_ITEMS]
         self._count.update(items)
         for item in items:
             together = self._together[item]
-            together.update(items)
-            del together[item]
+            for other in items:
+                if other != item:
+                    together[other] = together.get(other, 0) + 1

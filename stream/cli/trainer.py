@@ -1,0 +1,164 @@
+"""`streamrec trainer`: the reranker learns, on a log or as the stream flows."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream.cli.evaluate import Cache, Columns, Events, FormatOption
+from stream.cli.models import Repository
+from stream.cli.options import Json, print_json, say
+
+if TYPE_CHECKING:
+    from stream.evaluation.warm_up import Warm
+
+app = typer.Typer(
+    help="Let the reranker learn: as the stream flows, or on a log.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("warm-up")
+def warm_up(
+    events: Events,
+    until: Annotated[
+        str, typer.Option("--until", metavar="TIME", help="Learn from what lies before: ISO 8601, UTC.")
+    ],
+    lists: Annotated[
+        int, typer.Option(help="About so many lists are learnt from before those of the figures.", min=1_000)
+    ] = 35_000,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="Number of the version; else the next one.", show_default=False),
+    ] = None,
+    blend: Annotated[
+        Path | None,
+        typer.Option(
+            "--blend",
+            metavar="FILE",
+            help="Write the linear weights too, as stream/core/blend.py.",
+            dir_okay=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights' start.")] = 0,
+    format: FormatOption = None,
+    columns: Columns = "",
+    cache: Cache = None,
+    repository: Repository = None,
+    json: Json = False,
+) -> None:
+    """Learn from a shop's log and write a version of the reranker; it serves when it is promoted.
+
+    Replays the log by its own times through the code of the worker and learns as the trainer would have:
+    from sessions that have ended, in their order. The figures in the manifest are of the last 92 days before
+    --until, every list scored before it was learnt from. A trainer that is started on this version goes on
+    where it stopped.
+
+    \b
+    Examples:
+      streamrec trainer warm-up --events ../shared/data/online_retail/events.csv.gz --until 2011-06-01
+      streamrec trainer warm-up --events shop.csv --columns user=customer,item=sku,time=ts --until 2024-05-01
+      streamrec models promote reranker 2
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # small products, and sums in the same order each time
+    started_s = time.monotonic()
+    from stream.cli import evaluate
+    from stream.cli.models import _folder as model_repository
+    from stream.evaluation.replay import POLICY
+    from stream.evaluation.warm_up import blend_module
+    from stream.evaluation.warm_up import warm_up as learn
+    from stream.models import reranker_version
+    from stream.models.repository import new_version, versions
+
+    folder = model_repository(repository)
+    number = version or str(max(map(int, versions(folder, "reranker")), default=0) + 1)
+    until_ms = evaluate._time(until, "--until")
+    with evaluate._progress(sys.stderr.isatty()) as step:
+        sessions, bad = evaluate._read(events, format, columns, POLICY, step)
+        vectors = evaluate._vectors(sessions, cache, step)
+        try:
+            warm = learn(
+                sessions,
+                vectors.by_text,
+                until_ms,
+                lists=lists,
+                seed=seed,
+                progress=step("learning", len(sessions)),
+            )
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{error}: the log has none before {until}", param_hint="--until"
+            ) from None
+    with new_version(folder / "reranker", number) as making:
+        reranker_version.write(
+            making, warm.learner, number, **_said(warm, events, until, lists, seed, vectors.version)
+        )
+    if blend is not None:
+        blend.write_text(blend_module(warm.learner))
+    if bad.count:
+        say(f"left out {bad.count.total()} rows:")
+        for line in bad.lines():
+            say(line)
+    found = {
+        "version": number,
+        "folder": str(folder / "reranker" / number),
+        "lists_learnt": warm.learner.lists,
+        "seconds": round(time.monotonic() - started_s, 1),
+        **{name: warm.figures[name] for name in ("hr_at_20", "mrr_at_20", "lists")},
+    }
+    if json:
+        print_json(found)
+        return
+    print(
+        f"{found['folder']}: learnt from {found['lists_learnt']:,} lists until {until}; of the last "
+        f"{found['lists']:,} measured, each before it was learnt from: HR@20 {found['hr_at_20']:.4f}, "
+        f"MRR@20 {found['mrr_at_20']:.4f}. `streamrec models promote reranker {number}` lets it serve"
+    )
+
+
+def _said(warm: Warm, events: list[Path], until: str, lists: int, seed: int, encoder: str) -> dict[str, Any]:
+    """What the manifest of a version says of its training."""
+    from stream.cli.evaluate import _iso as iso
+    from stream.models.manifest import sha256
+
+    digests = [sha256(path) for path in events]
+    window, figures = warm.window, warm.figures
+    data = (
+        f"{' '.join(digests)}, lists of {iso(window.from_ms)} to {until}, every {window.every}th session, "
+        "each before it was learnt from"
+    )
+    return {
+        "origin": f"learnt from nothing on {', '.join(path.name for path in events)}",
+        "made": (
+            f"streamrec trainer warm-up {' '.join(f'--events {path.name}' for path in events)} "
+            f"--until {until} --lists {lists} --seed {seed}"
+        ),
+        "data_sha256": " ".join(digests),
+        "training": {
+            "trained_until": until,
+            "lists": warm.learner.lists,
+            "sessions": f"every {warm.learnt_every}th",
+            "encoder": encoder,
+            "seed": seed,
+        },
+        "measured": [
+            {
+                "metric": f"next item {shown}",
+                "data": data,
+                "value": figures[name],
+                "interval": [figures["intervals"][name][end] for end in ("low", "high")],
+            }
+            for name, shown in (("hr_at_20", "HR@20"), ("mrr_at_20", "MRR@20"))
+        ],
+        "figures": {
+            name: figures[name]
+            for name in ("lists", "sessions", "hr_at_20", "mrr_at_20", "ndcg_at_20", "intervals", "history")
+        },
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +38,10 @@ QUIET_S = 0.02
 
 
 class PairScores:
-    """The last 50,000 scores, all of one version of the model.
+    """The last 50,000 scores; those of a list are all of one version of the model.
+
+    Answers of the version before may still come when another one serves already: a list that was asked for
+    by the old one is made of the old one, and one that got some of each is asked for anew.
 
     Args:
         timeout_s: how long a batch of lists waits for scores.
@@ -49,8 +51,9 @@ class PairScores:
         self._cross_encoder = cross_encoder
         self._timeout_s = timeout_s
         self._telemetry = telemetry
-        self._scores: OrderedDict[bytes, float] = OrderedDict()
+        self._scores: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._version = ""
+        self._told = False
         self._asked: dict[bytes, asyncio.Task[None]] = {}
 
     async def get(self, lists: Sequence[Sequence[Pair]]) -> list[tuple[FloatArray, str] | None]:
@@ -60,38 +63,53 @@ class PairScores:
             Scores of shape [pairs]; None for a list of which a pair was not scored in time.
         """
         keys = [[_key(pair) for pair in pairs] for pairs in lists]
-        missing = {
+        wanted = {
             key: pair
             for pairs, of_pairs in zip(lists, keys, strict=True)
             for key, pair in zip(of_pairs, pairs, strict=True)
-            if key not in self._scores
         }
+        missing = self._missing(wanted)
         self._telemetry.pair_lookups.labels("miss").inc(len(missing))
-        self._telemetry.pair_lookups.labels("hit").inc(len({*itertools.chain(*keys)}) - len(missing))
+        self._telemetry.pair_lookups.labels("hit").inc(len(wanted) - len(missing))
         if missing:
             with self._telemetry.timed("cross_encode"):
-                await self._ask(missing)
+                until_s = asyncio.get_running_loop().time() + self._timeout_s
+                version = self._version
+                await self._ask(missing, until_s)
+                if version != self._version and not all(self._of(of_pairs) for of_pairs in keys):
+                    await self._ask(self._missing(wanted), until_s)
         return [self._of(of_pairs) for of_pairs in keys]
 
     def known(self, pairs: Iterable[Pair]) -> FloatArray:
         """Give the scores of pairs as far as they are known, NaN for the others."""
-        return np.array([self._scores.get(_key(pair), np.nan) for pair in pairs], np.float32)
+        return np.array([self._scores.get(_key(pair), (np.nan,))[0] for pair in pairs], np.float32)
 
     def remember(self, pairs: Iterable[Pair], scores: FloatArray, version: str) -> None:
-        """Take in scores; those of another version are forgotten."""
-        self.keep_only(version)
+        """Take in scores; those of the version that serves are not replaced by another's."""
+        if not self._told:
+            self._version = version
         for pair, score in zip(pairs, scores.tolist(), strict=True):
-            self._scores[_key(pair)] = score
+            key = _key(pair)
+            if version == self._version or key not in self._scores:
+                self._scores[key] = score, version
         while len(self._scores) > PAIRS_KEPT:
             self._scores.popitem(last=False)
 
     def keep_only(self, version: str) -> None:
-        """Forget the scores of other versions of the model."""
-        if version != self._version:
-            self._scores.clear()
-            self._version = version
+        """Be told which version of the model serves, and forget the scores of others."""
+        self._version, self._told = version, True
+        for key in [key for key, (_, made_by) in self._scores.items() if made_by != version]:
+            del self._scores[key]
 
-    async def _ask(self, missing: dict[bytes, Pair]) -> None:
+    def _missing(self, wanted: dict[bytes, Pair]) -> dict[bytes, Pair]:
+        """The pairs that the version that serves has not scored."""
+        return {
+            key: pair
+            for key, pair in wanted.items()
+            if key not in self._scores or self._scores[key][1] != self._version
+        }
+
+    async def _ask(self, missing: dict[bytes, Pair], until_s: float) -> None:
         """Have pairs scored that nobody asked for yet, and wait for all of them, but not for long."""
         room = PAIRS_IN_FLIGHT - len(self._asked)
         new = [key for key in missing if key not in self._asked][: max(0, room)]
@@ -100,7 +118,8 @@ class PairScores:
             self._asked.update(dict.fromkeys(part, asyncio.ensure_future(self._request(part))))
         asked = {self._asked[key] for key in missing if key in self._asked}
         if asked:
-            done, _ = await asyncio.wait(asked, timeout=self._timeout_s)
+            left_s = max(0.0, until_s - asyncio.get_running_loop().time())
+            done, _ = await asyncio.wait(asked, timeout=left_s)
             for request in done:
                 request.result()
 
@@ -117,11 +136,13 @@ class PairScores:
                 del self._asked[key]
 
     def _of(self, keys: Sequence[bytes]) -> tuple[FloatArray, str] | None:
-        if any(key not in self._scores for key in keys):
+        versions = {self._scores[key][1] if key in self._scores else None for key in keys}
+        if None in versions or len(versions) > 1:
             return None
         for key in keys:
             self._scores.move_to_end(key)
-        return np.array([self._scores[key] for key in keys], np.float32), self._version
+        scores = np.array([self._scores[key][0] for key in keys], np.float32)
+        return scores, versions.pop() or "" if versions else self._version
 
 
 class BackgroundPairs:
@@ -171,7 +192,7 @@ class BackgroundPairs:
             ModelUnavailable: the pairs asked for are left out, the others go on waiting.
         """
         while self._queue:
-            await self._quiet()
+            await self.quiet()
             count = min(BACKGROUND_PAIRS, len(self._queue))
             pairs = [self._queue.popitem(last=False)[0] for _ in range(count)]
             self._telemetry.pairs_waiting.set(len(self._queue))
@@ -182,7 +203,7 @@ class BackgroundPairs:
                 raise
             self._scores.remember(pairs, scores, version)
 
-    async def _quiet(self) -> None:
+    async def quiet(self) -> None:
         """Wait until no batch has been worked on for a moment."""
         while True:
             await self._idle.wait()

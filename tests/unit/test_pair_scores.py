@@ -111,8 +111,7 @@ def test_scores_of_another_version_are_forgotten(run: Any) -> None:
         await desk.one(RED)
         desk.model.version = "2"
         assert await desk.one(RED) == ([1.0], "1")  # nothing told it yet
-        assert await desk.one(RED, BLUE) is None  # one of each version: this list goes without
-        assert await desk.one(RED, BLUE) == ([1.0, 0.5], "2")
+        assert await desk.one(RED, BLUE) == ([1.0, 0.5], "2")  # never one of each
 
     run(body)
 
@@ -124,6 +123,22 @@ def test_scores_are_forgotten_as_soon_as_another_version_serves(run: Any) -> Non
         desk.model.version = "2"
         desk.scores.keep_only("2")
         assert np.isnan(desk.scores.known([RED])[0])
+        assert await desk.one(RED) == ([1.0], "2")
+
+    run(body)
+
+
+def test_a_late_answer_of_the_version_before_is_used_for_its_list_and_replaces_nothing(run: Any) -> None:
+    async def body() -> None:
+        desk = Desk()
+        desk.scores.keep_only("1")
+        late = asyncio.ensure_future(desk.one(RED))
+        await asyncio.sleep(0)
+        desk.scores.keep_only("2")
+        assert await late == ([1.0], "1")
+        desk.model.version = "2"
+        assert await desk.one(RED, BLUE) == ([1.0, 0.5], "2")
+        desk.scores.remember([RED], np.array([0.0], np.float32), "1")
         assert await desk.one(RED) == ([1.0], "2")
 
     run(body)

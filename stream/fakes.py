@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from stream.core import codec, signals
-from stream.core.events import RecommendationList
+from stream.core import attribution, codec, signals
+from stream.core.attribution import KeptList
+from stream.core.events import Attribution, RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
@@ -61,6 +62,45 @@ class MemoryStateStore(_Failing):
         """Remove a state."""
         self._answer()
         return self.stored.pop(user_id, None) is not None
+
+
+class MemoryKeptLists(_Failing):
+    """`KeptLists` in dicts of encoded lists; nothing expires."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, list[bytes]] = {}
+        self.shown: dict[str, list[bytes]] = {}
+
+    async def recall(self, user_ids: Sequence[str]) -> dict[str, tuple[KeptList, ...]]:
+        """Read lists."""
+        self._answer()
+        return {
+            user_id: attribution.merged(
+                map(attribution.decode, self.made.get(user_id, ())),
+                map(attribution.decode, self.shown.get(user_id, ())),
+            )
+            for user_id in user_ids
+        }
+
+    async def remember(self, lists: Sequence[RecommendationList]) -> None:
+        """Keep lists."""
+        self._answer()
+        for made in lists:
+            kept = self.made.setdefault(made.user_id, [])
+            kept.insert(0, attribution.encode(attribution.kept_of(made)))
+            del kept[attribution.MADE_KEPT :]
+
+    async def mark(self, shown: Mapping[str, Sequence[KeptList]]) -> None:
+        """Replace what was shown."""
+        self._answer()
+        for user_id, lists in shown.items():
+            self.shown[user_id] = [attribution.encode(one) for one in lists]
+
+    async def erase(self, user_id: str) -> bool:
+        """Forget lists."""
+        self._answer()
+        removed = (self.made.pop(user_id, None), self.shown.pop(user_id, None))
+        return any(lists is not None for lists in removed)
 
 
 class MemorySignalStore(_Failing):
@@ -216,6 +256,7 @@ class MemoryPublisher(_Failing):
     def __init__(self) -> None:
         self.lists: list[RecommendationList] = []
         self.signals: list[tuple[str, Increment]] = []
+        self.attributions: list[Attribution] = []
         self.vectors: list[tuple[str, ItemVector | None]] = []
         self.dead_letters: list[DeadLetter] = []
 
@@ -228,6 +269,11 @@ class MemoryPublisher(_Failing):
         """Keep increments."""
         self._answer()
         self.signals.extend((item_id, one) for item_id, several in increments.items() for one in several)
+
+    async def publish_attributions(self, told: Sequence[Attribution]) -> None:
+        """Keep attributions."""
+        self._answer()
+        self.attributions.extend(told)
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
         """Keep encoded items and removals."""

@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from stream.core.events import RecommendationList, Source
+from stream.core.attribution import KeptList
+from stream.core.events import Attribution, RecommendationList, Source
 from stream.core.items import FloatArray, IntArray, Item
 from stream.core.signals import Increment, ItemSignals
 from stream.core.state import UserState
@@ -114,6 +115,22 @@ class StateStore(Protocol):
         """Remove a state; False where there was none."""
 
 
+class KeptLists(Protocol):
+    """The lists of each shopper that what they do next may be joined to."""
+
+    async def recall(self, user_ids: Sequence[str]) -> dict[str, tuple[KeptList, ...]]:
+        """Read the kept lists of shoppers, each once, in one round trip; of some there are none."""
+
+    async def remember(self, lists: Sequence[RecommendationList]) -> None:
+        """Keep lists that were just made: of each shopper the newest few, until they expire."""
+
+    async def mark(self, shown: Mapping[str, Sequence[KeptList]]) -> None:
+        """Replace the lists of shoppers that are known to have been shown."""
+
+    async def erase(self, user_id: str) -> bool:
+        """Forget a shopper's lists; False where there were none."""
+
+
 class SignalStore(Protocol):
     """What is learnt about items, by item id."""
 
@@ -200,6 +217,9 @@ class Publisher(Protocol):
 
     async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
         """Publish increments to `item-signals`, keyed by item."""
+
+    async def publish_attributions(self, told: Sequence[Attribution]) -> None:
+        """Publish what came of lists to `attributions`, keyed by user."""
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
         """Publish encoded items, and removals, to `item-vectors`, keyed by item."""

@@ -18,8 +18,10 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.attribution import Attributor, Witness
 from stream.catalog import CatalogView
 from stream.core import candidates, personal_search, ranking, state
+from stream.core.bots import impossible
 from stream.core.candidates import NO_HITS, Candidates, Context, Hits
 from stream.core.events import (
     ClickEvent,
@@ -113,6 +115,7 @@ class Recommender:
         background: BackgroundPairs,
         read_best: int,
         publisher: Publisher,
+        attributor: Attributor,
         catalog: CatalogView,
         learnt: LearntItems,
         policy: Policy,
@@ -127,6 +130,7 @@ class Recommender:
         self._background = background
         self._read_best = read_best
         self._publisher = publisher
+        self._attributor = attributor
         self._catalog = catalog
         self._learnt = learnt
         self._policy = policy
@@ -157,10 +161,11 @@ class Recommender:
         with self._telemetry.timed("decode"):
             events, impressions, letters = self._decode(messages)
         waiting = events
+        unheard: Sequence[ImpressionEvent] = impressions
         for _ in range(CONFLICT_ROUNDS):
-            if not waiting:
+            if not waiting and not unheard:
                 break
-            waiting = await self._round(waiting)
+            waiting, unheard = await self._round(waiting, unheard), ()
         if waiting:
             raise StateUnavailable(
                 f"{len(waiting)} states were changed by another worker {CONFLICT_ROUNDS} times in a row"
@@ -193,18 +198,25 @@ class Recommender:
                     events.setdefault(event.user_id, []).append(event)
         return events, impressions, letters
 
-    async def _round(self, events: dict[str, list[Event]]) -> dict[str, list[Event]]:
+    async def _round(
+        self, events: dict[str, list[Event]], impressions: Sequence[ImpressionEvent]
+    ) -> dict[str, list[Event]]:
         """Make and publish lists; return the events of shoppers whom another worker changed meanwhile."""
+        users = dict.fromkeys([*events, *(impression.user_id for impression in impressions)])
         with self._telemetry.timed("load"):
-            states = await self._states.load(list(events))
-        shoppers, learnt_now = self._fold(states, events)
-        signals_sent = asyncio.ensure_future(self._publisher.publish_signals(learnt_now))
+            states = await self._states.load(list(users))
+        shoppers, learnt_now, witnesses = self._fold(states, events)
+        now = states | {shopper.after.user_id: shopper.after for shopper in shoppers}
+        witnesses += [
+            Witness(event, impossible(now[event.user_id], event.at_ms, self._policy)) for event in impressions
+        ]
+        told = asyncio.gather(self._publisher.publish_signals(learnt_now), self._attributor.tell(witnesses))
         try:
-            lists = await self._lists(shoppers)
+            lists = await self._lists(shoppers) if shoppers else []
         except BaseException:
-            signals_sent.cancel()
+            told.cancel()
             raise
-        await signals_sent
+        await told
         with self._telemetry.timed("save"):
             saved = await self._states.save(
                 [
@@ -215,7 +227,10 @@ class Recommender:
         kept = [(shopper, made) for shopper, made, done in zip(shoppers, lists, saved, strict=True) if done]
         self._telemetry.conflicts.inc(len(shoppers) - len(kept))
         with self._telemetry.timed("publish"):
-            await self._publisher.publish_lists([one for _, made in kept for one in made])
+            published = [one for _, made in kept for one in made]
+            await asyncio.gather(
+                self._publisher.publish_lists(published), self._attributor.remember(published)
+            )
         self._count(kept)
         return {
             shopper.before.user_id: events[shopper.before.user_id]
@@ -225,15 +240,22 @@ class Recommender:
 
     def _fold(
         self, states: dict[str, UserState], events: dict[str, list[Event]]
-    ) -> tuple[list[_Shopper], dict[str, list[Increment]]]:
+    ) -> tuple[list[_Shopper], dict[str, list[Increment]], list[Witness]]:
         shoppers: list[_Shopper] = []
+        witnesses: list[Witness] = []
         learnt_now: dict[str, list[Increment]] = {}
         for user_id, shopper_events in events.items():
             before = after = states[user_id]
             for event in shopper_events:
                 folded = state.apply(after, event, self._policy)
-                for item_id, increment in increments(after, folded, event, self._policy).items():
-                    learnt_now.setdefault(item_id, []).append(increment)
+                sign = impossible(folded, event.at_ms, self._policy)
+                if sign is not None:
+                    self._telemetry.automated.labels(sign).inc()
+                else:
+                    for item_id, increment in increments(after, folded, event, self._policy).items():
+                        learnt_now.setdefault(item_id, []).append(increment)
+                if isinstance(event, ClickEvent):
+                    witnesses.append(Witness(event, sign))
                 after = folded
             trigger = _newest(shopper_events)
             newest_ms = [entries[-1].at_ms for entries in (after.interactions, after.searches) if entries]
@@ -245,7 +267,7 @@ class Recommender:
         # Rows skip offsets below the last one they took from a source, so the shoppers' are put in order.
         for new in learnt_now.values():
             new.sort(key=lambda increment: (increment.source, increment.offset))
-        return shoppers, learnt_now
+        return shoppers, learnt_now, witnesses
 
     async def _lists(self, shoppers: Sequence[_Shopper]) -> list[list[RecommendationList]]:
         """Make each shopper's lists, the recommendations last."""

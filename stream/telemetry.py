@@ -33,6 +33,30 @@ class Telemetry:
         self.degraded = Counter(
             "streamrec_degraded_lists", "Lists made without a part", ["part"], registry=self.registry
         )
+        self.attributed = Counter(
+            "streamrec_attributed_items",
+            "Items of lists that came into view, were clicked, put in the cart or bought",
+            ["outcome", "source", "position"],
+            registry=self.registry,
+        )
+        self.attributed_by_list = Counter(
+            "streamrec_attributed_items_by_list",
+            "The same items by the kind of their list",
+            ["outcome", "placement", "policy", "reranker"],
+            registry=self.registry,
+        )
+        self.unattributed = Counter(
+            "streamrec_unattributed_events",
+            "Events that could tell of a list and belong to none",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.automated = Counter(
+            "streamrec_automated_events",
+            "Events at a rate that no person reaches: they teach nothing about items",
+            ["sign"],
+            registry=self.registry,
+        )
         self.model_failures = Counter(
             "streamrec_model_failures",
             "Calls of a model that gave nothing",

@@ -25,6 +25,7 @@ from stream.adapters.kafka_follower import Changes
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import describe_topics
 from stream.adapters.lexical_index import LexicalIndex
+from stream.adapters.redis_kept_lists import RedisKeptLists
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
 from stream.adapters.redis_workers import RedisWorkerReports
@@ -33,6 +34,7 @@ from stream.adapters.triton_models import NewBreaker, Version
 from stream.adapters.triton_repository import TritonRepository
 from stream.adapters.usearch_index import UsearchIndex
 from stream.agents import BatchAgent, build_app
+from stream.attribution import Attributor
 from stream.catalog import CatalogView, CatalogWriter
 from stream.config import Config
 from stream.errors import Unavailable
@@ -179,6 +181,12 @@ class Worker:
             background=background,
             read_best=config.triton.cross_encoder_best,
             publisher=publisher,
+            attributor=Attributor(
+                RedisKeptLists(redis, config.policy.attribution_hours, config.redis.key_prefix),
+                publisher,
+                config.policy,
+                telemetry,
+            ),
             catalog=view,
             learnt=learnt,
             policy=config.policy,

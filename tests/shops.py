@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from builders import NOW_MS, event_of, item_vector, source
 
+from stream.attribution import Attributor
 from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.events import RecommendationList
@@ -23,6 +24,7 @@ from stream.fakes import (
     ExactIndex,
     FirstFeatureReranker,
     HashEncoder,
+    MemoryKeptLists,
     MemoryPublisher,
     MemorySignalStore,
     MemoryStateStore,
@@ -107,6 +109,7 @@ class Shop:
         self.reranker = FirstFeatureReranker()
         self.cross_encoder = SharedWordsCrossEncoder()
         self.publisher = MemoryPublisher()
+        self.kept = MemoryKeptLists()
         self.telemetry = Telemetry()
         self.catalog = CatalogView(ExactIndex, WordIndex(), self.telemetry)
         self.start()
@@ -127,6 +130,7 @@ class Shop:
             background=self.background,
             read_best=CROSS_BEST,
             publisher=around(self.publisher),
+            attributor=Attributor(around(self.kept), around(self.publisher), self.policy, self.telemetry),
             catalog=self.catalog,
             learnt=self.learnt,
             policy=self.policy,

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from stream.adapters import vector_record
 from stream.adapters.kafka_reading import partition_of
 from stream.config import Config
-from stream.core.events import RecommendationList, list_key
+from stream.core.events import Attribution, RecommendationList, list_key
 from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
 from stream.ports import DeadLetter, ItemVector, RawMessage
@@ -98,6 +98,13 @@ class KafkaPublisher:
         await self._send_all(
             self._topics.item_signals,
             [_Message(item_id.encode(), encode_increments(made)) for item_id, made in increments.items()],
+        )
+
+    async def publish_attributions(self, told: Sequence[Attribution]) -> None:
+        """Publish what came of lists to `attributions`, keyed by user."""
+        await self._send_all(
+            self._topics.attributions,
+            [_Message(record.user_id.encode(), _encoder.encode(record)) for record in told],
         )
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ USE_CASES = [
     STREAM / f"{name}.py"
     for name in (
         *("recommender", "search_results", "catalog", "item_signals", "learnt", "pair_scores"),
-        *("ports", "vector_space"),
+        *("ports", "vector_space", "attribution"),
     )
 ]
 IMPURE = {

@@ -175,6 +175,10 @@ def test_a_batch_asks_every_port() -> None:
         "save",
         "publish_lists",
         "publish_dead_letters",
+        "recall",
+        "publish_attributions",
+        "mark",
+        "remember",
     }
 
 

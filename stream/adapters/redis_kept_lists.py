@@ -1,0 +1,103 @@
+"""The lists that what a shopper does next may be joined to, in Redis.
+
+Two keys a shopper: a Redis list of the newest lists made, written blindly and cut by the server, so that
+making a list reads nothing; and one value of those known to have been shown, written whole when an event
+tells so. One worker has a shopper at a time; where two write during a rebalance, the last one wins and a
+mark may be lost, never invented.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from stream.core import attribution
+from stream.core.attribution import MADE_KEPT, KeptList, merged
+from stream.core.events import RecommendationList
+from stream.core.policy import HOUR_MS
+from stream.errors import StateUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class RedisKeptLists:
+    """`KeptLists` on Redis.
+
+    Args:
+        client: a client that does not decode responses.
+        shown_hours: how long a list is kept after an event last told that it was shown.
+        key_prefix: begins every key.
+    """
+
+    def __init__(self, client: Redis, shown_hours: float, key_prefix: str = "sr:") -> None:
+        self._client = client
+        self._made_prefix = f"{key_prefix}l:"
+        self._shown_prefix = f"{key_prefix}s:"
+        self._shown_ms = int(shown_hours * HOUR_MS)
+
+    async def recall(self, user_ids: Sequence[str]) -> dict[str, tuple[KeptList, ...]]:
+        """Read in one round trip; a damaged list is left out with a warning."""
+        if not user_ids:
+            return {}
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for user_id in user_ids:
+                    pipeline.lrange(self._made_prefix + user_id, 0, -1)
+                    pipeline.get(self._shown_prefix + user_id)
+                answers = await pipeline.execute()
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not read the lists of {len(user_ids)}: {error}") from error
+        return {
+            user_id: merged(_read(made), _read(msgspec.msgpack.decode(shown) if shown else ()))
+            for user_id, made, shown in zip(user_ids, answers[::2], answers[1::2], strict=True)
+        }
+
+    async def remember(self, lists: Sequence[RecommendationList]) -> None:
+        """Write in one round trip."""
+        if not lists:
+            return
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for made in lists:
+                    key = self._made_prefix + made.user_id
+                    pipeline.lpush(key, attribution.encode(attribution.kept_of(made)))
+                    pipeline.ltrim(key, 0, MADE_KEPT - 1)
+                    pipeline.pexpire(key, max(1, made.expires_at - made.generated_at))
+                await pipeline.execute()
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not keep {len(lists)} lists: {error}") from error
+
+    async def mark(self, shown: Mapping[str, Sequence[KeptList]]) -> None:
+        """Write in one round trip."""
+        if not shown:
+            return
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for user_id, lists in shown.items():
+                    value = msgspec.msgpack.encode([attribution.encode(one) for one in lists])
+                    pipeline.set(self._shown_prefix + user_id, value, px=self._shown_ms)
+                await pipeline.execute()
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not mark the lists of {len(shown)}: {error}") from error
+
+    async def erase(self, user_id: str) -> bool:
+        """Remove both keys."""
+        try:
+            removed = await self._client.delete(self._made_prefix + user_id, self._shown_prefix + user_id)
+        except RedisError as error:
+            raise StateUnavailable(f"Redis did not erase the lists of a shopper: {error}") from error
+        return bool(removed)
+
+
+def _read(values: Sequence[bytes]) -> list[KeptList]:
+    lists = []
+    for data in values:
+        try:
+            lists.append(attribution.decode(data))
+        except attribution.UnreadableList as error:
+            log.warning("a list is given up, what comes of it will not be told: %s", error)
+    return lists

@@ -10,7 +10,8 @@ of the two topics, any duplicate and any replay fold to the same facts, with no 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from stream.core.events import EVENT_TYPES, ClickEvent, Event, EventType
@@ -86,7 +87,7 @@ def apply(state: UserState, event: Event, policy: Policy) -> UserState:
     """
     if not isinstance(event, ClickEvent):
         search = Search(event.at_ms, event.query, digest_of(event.event_id, 24))
-        searches = _join(state.searches, (search,), policy.searches_kept, lambda s: (s.digest, s.query))
+        searches = _join(state.searches, (search,), policy.searches_kept, _search_identity)
         return state if searches is state.searches else state._replace(searches=searches)
     kind = EVENT_TYPES.index(event.event_type)
     session = digest_of(event.session_id, 16) if event.session_id is not None else 0
@@ -95,7 +96,7 @@ def apply(state: UserState, event: Event, policy: Policy) -> UserState:
         state.interactions,
         [Interaction(event.at_ms, line.item_id, kind, session, digest) for line in event.lines],
         policy.interactions_kept,
-        lambda i: (i.digest, i.item_id),
+        _interaction_identity,
     )
     owned = state.owned
     if kind == PURCHASE:
@@ -103,7 +104,7 @@ def apply(state: UserState, event: Event, policy: Policy) -> UserState:
             owned,
             [Owned(event.at_ms, line.item_id) for line in event.lines],
             policy.owned_kept,
-            lambda o: o.item_id,
+            _owned_identity,
         )
     if interactions is state.interactions and owned is state.owned:
         return state
@@ -146,15 +147,21 @@ def digest_of(text: str, bits: int) -> int:
 
 Entry = TypeVar("Entry", Interaction, Search, Owned)
 
+_interaction_identity = attrgetter("digest", "item_id")
+_search_identity = attrgetter("digest", "query")
+_owned_identity = attrgetter("item_id")
+
 
 def _join(
     kept: tuple[Entry, ...],
-    new: Iterable[Entry],
+    new: Sequence[Entry],
     limit: int,
     identity: Callable[[Entry], Hashable],
 ) -> tuple[Entry, ...]:
     """Join entries into a bounded ascending tuple; the same object where nothing changes."""
-    greatest = {identity(entry): entry for entry in kept}
+    if len(new) == 1 and kept and new[0] > kept[-1] and identity(new[0]) not in map(identity, kept):
+        return (kept + tuple(new))[-limit:]  # what nearly all events are: one new thing, newer than all
+    greatest = dict(zip(map(identity, kept), kept, strict=True))
     changed = False
     for entry in new:
         known = greatest.get(identity(entry))

@@ -70,6 +70,8 @@ class Topics(msgspec.Struct, frozen=True):
     """Internal, compacted: the encoded catalogue."""
     item_signals: TopicName = "item-signals"
     """Internal: increments of co-visitation and popularity, by item."""
+    list_log: TopicName = "list-log"
+    """Internal: what lists were ranked by, for the trainer."""
     model_versions: TopicName = "model-versions"
     """Internal, compacted: which version of each model serves."""
 
@@ -119,6 +121,29 @@ class Worker(msgspec.Struct, frozen=True):
     """Most events in one batch."""
 
 
+class Trainer(msgspec.Struct, frozen=True):
+    """What is logged of lists, and how the reranker learns from it as the stream flows."""
+
+    list_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
+    """The share of the lists that workers log to learn from, about 35 kB each; 0 logs none."""
+    folder: Text = "streamrec-trainer"
+    """Where a trainer keeps its checkpoint: one folder for each trainer."""
+    checkpoint_s: Annotated[float, Meta(gt=0.0)] = 30.0
+    """A checkpoint is written this often; what was learnt since is learnt again after a crash."""
+    roll_minutes: Annotated[float, Meta(ge=0.0)] = 5.0
+    """A new version may take over this often."""
+    roll_lists: Positive = 1_000
+    """And only after so many more lists were learnt from."""
+    figures_lists: Annotated[int, Meta(ge=10)] = 2_000
+    """The running figures are over so many of the newest lists."""
+    roll_margin: Annotated[float, Meta(ge=0.0)] = 0.0
+    """How much worse than the serving version's a running figure of a new version may be."""
+    rollback_margin: Annotated[float, Meta(ge=0.0)] = 0.005
+    """The version before serves again where the serving one's MRR@20 is surely lower than its by this much."""
+    keep_versions: Annotated[int, Meta(ge=2)] = 5
+    """Versions that the trainer made and leaves on disk, besides those that serve or served last."""
+
+
 class Telemetry(msgspec.Struct, frozen=True):
     """What a worker tells about itself."""
 
@@ -138,6 +163,7 @@ class Config(msgspec.Struct, frozen=True):
     redis: Redis = Redis()
     triton: Triton = Triton()
     worker: Worker = Worker()
+    trainer: Trainer = Trainer()
     telemetry: Telemetry = Telemetry()
     policy: Policy = Policy()
 

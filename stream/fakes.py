@@ -17,6 +17,7 @@ from stream.core import attribution, codec, signals
 from stream.core.attribution import KeptList
 from stream.core.events import Attribution, RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
+from stream.core.list_log import LoggedList
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
 from stream.errors import ModelBusy, ModelUnavailable
@@ -257,6 +258,7 @@ class MemoryPublisher(_Failing):
         self.lists: list[RecommendationList] = []
         self.signals: list[tuple[str, Increment]] = []
         self.attributions: list[Attribution] = []
+        self.list_log: list[LoggedList] = []
         self.vectors: list[tuple[str, ItemVector | None]] = []
         self.dead_letters: list[DeadLetter] = []
 
@@ -274,6 +276,11 @@ class MemoryPublisher(_Failing):
         """Keep attributions."""
         self._answer()
         self.attributions.extend(told)
+
+    async def publish_list_log(self, logged: Sequence[LoggedList]) -> None:
+        """Keep what lists were ranked by."""
+        self._answer()
+        self.list_log.extend(logged)
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
         """Keep encoded items and removals."""

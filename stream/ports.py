@@ -15,6 +15,7 @@ import msgspec
 from stream.core.attribution import KeptList
 from stream.core.events import Attribution, RecommendationList, Source
 from stream.core.items import FloatArray, IntArray, Item
+from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, ItemSignals
 from stream.core.state import UserState
 
@@ -220,6 +221,9 @@ class Publisher(Protocol):
 
     async def publish_attributions(self, told: Sequence[Attribution]) -> None:
         """Publish what came of lists to `attributions`, keyed by user."""
+
+    async def publish_list_log(self, logged: Sequence[LoggedList]) -> None:
+        """Publish what lists were ranked by to `list-log`, keyed by user."""
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:
         """Publish encoded items, and removals, to `item-vectors`, keyed by item."""

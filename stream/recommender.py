@@ -43,6 +43,7 @@ from stream.core.signals import Increment, RowView, increments
 from stream.core.state import Search, UserState
 from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
 from stream.learnt import LearntItems
+from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
 from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
 from stream.search_results import Answer, Asked, SearchResults
@@ -116,6 +117,7 @@ class Recommender:
         read_best: int,
         publisher: Publisher,
         attributor: Attributor,
+        list_log: ListLog,
         catalog: CatalogView,
         learnt: LearntItems,
         policy: Policy,
@@ -131,6 +133,7 @@ class Recommender:
         self._read_best = read_best
         self._publisher = publisher
         self._attributor = attributor
+        self._list_log = list_log
         self._catalog = catalog
         self._learnt = learnt
         self._policy = policy
@@ -229,7 +232,9 @@ class Recommender:
         with self._telemetry.timed("publish"):
             published = [one for _, made in kept for one in made]
             await asyncio.gather(
-                self._publisher.publish_lists(published), self._attributor.remember(published)
+                self._publisher.publish_lists(published),
+                self._attributor.remember(published),
+                self._list_log.publish(published),
             )
         self._count(kept)
         return {
@@ -447,7 +452,7 @@ class Recommender:
             made.append(RecommendedItem(item_id, rank, round(chosen.score, 6), source, reason))
         trigger = shopper.trigger
         of_results = isinstance(trigger, SearchEvent) and trigger.results
-        return RecommendationList(
+        answer = RecommendationList(
             schema_version=SCHEMA_VERSION,
             recommendation_id=recommendation_id,
             user_id=user_id,
@@ -460,6 +465,8 @@ class Recommender:
             degraded=degraded,
             items=made,
         )
+        self._list_log.note(answer, context, found)
+        return answer
 
     def _results_list(
         self, shopper: _Shopper, event: SearchEvent, sequence: int, answer: Answer

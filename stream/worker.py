@@ -40,6 +40,7 @@ from stream.config import Config
 from stream.errors import Unavailable
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
+from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.recommender import Deadlines, Recommender
 from stream.telemetry import StatusServer, Telemetry
@@ -181,6 +182,7 @@ class Worker:
             background=background,
             read_best=config.triton.cross_encoder_best,
             publisher=publisher,
+            list_log=ListLog(publisher, config.trainer.list_share),
             attributor=Attributor(
                 RedisKeptLists(redis, config.policy.attribution_hours, config.redis.key_prefix),
                 publisher,

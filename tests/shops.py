@@ -33,6 +33,7 @@ from stream.fakes import (
 )
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
+from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.ports import ItemVector, RawMessage
 from stream.recommender import Deadlines, Recommender
@@ -100,8 +101,11 @@ class Shop:
     `now_ms` is its clock; it stands still unless a test moves it.
     """
 
-    def __init__(self, policy: Policy | None = None, *, stocked: bool = True) -> None:
+    def __init__(
+        self, policy: Policy | None = None, *, stocked: bool = True, list_share: float = 1.0
+    ) -> None:
         self.policy = policy or Policy()
+        self.list_share = list_share
         self.now_ms = NOW_MS
         self.states = MemoryStateStore()
         self.signals = MemorySignalStore()
@@ -130,6 +134,7 @@ class Shop:
             background=self.background,
             read_best=CROSS_BEST,
             publisher=around(self.publisher),
+            list_log=ListLog(around(self.publisher), self.list_share),
             attributor=Attributor(around(self.kept), around(self.publisher), self.policy, self.telemetry),
             catalog=self.catalog,
             learnt=self.learnt,

@@ -14,7 +14,9 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from stream.adapters import vector_record
 from stream.adapters.kafka_reading import partition_of
 from stream.config import Config
+from stream.core import list_log
 from stream.core.events import Attribution, RecommendationList, list_key
+from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
 from stream.ports import DeadLetter, ItemVector, RawMessage
@@ -105,6 +107,13 @@ class KafkaPublisher:
         await self._send_all(
             self._topics.attributions,
             [_Message(record.user_id.encode(), _encoder.encode(record)) for record in told],
+        )
+
+    async def publish_list_log(self, logged: Sequence[LoggedList]) -> None:
+        """Publish what lists were ranked by to `list-log`, keyed by user."""
+        await self._send_all(
+            self._topics.list_log,
+            [_Message(one.user_id.encode(), list_log.encode(one)) for one in logged],
         )
 
     async def publish_vectors(self, vectors: Sequence[ItemVector], removed: Sequence[str]) -> None:

@@ -83,6 +83,7 @@ def plan_topics(config: Config) -> tuple[TopicPlan, ...]:
         },
         topics.item_vectors: {**_STAMPED, **_COMPACTED},
         topics.item_signals: {**_STAMPED, "retention.ms": str(7 * DAY_MS)},
+        topics.list_log: {**_STAMPED, "retention.ms": str(DAY_MS)},
         topics.model_versions: {**_STAMPED, **_COMPACTED},
     }
     copies = {"min.insync.replicas": str(min(2, config.kafka.replication - 1) or 1)}

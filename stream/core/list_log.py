@@ -1,10 +1,9 @@
 """What is logged of a list so that the reranker can learn from what followed it.
 
 The rows are the very ones that the list was ranked by, computed once: learning and serving cannot differ.
-They are kept in half precision, which halves the log. A value is then off by at most 1/2048 of itself; features
-are shares and logarithms of a few units, standardised by spreads of about one, so what is learnt from is off
-by some thousandths, far below what tells two candidates apart (`tests/unit/test_list_log.py` holds the log to
-that, and the order of a list to the same).
+They are kept in half precision, which halves the log. A value is then off by at most 1/2048 of itself, and
+features are shares and logarithms of a few units, with spreads of about one: what is learnt from is off by
+some thousandths of a spread, far less than what tells two candidates apart.
 """
 
 from __future__ import annotations

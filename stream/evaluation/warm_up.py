@@ -96,7 +96,7 @@ def blend_module(learner: OnlineLearner) -> str:
     return (
         '"""Linear weights of the features, learnt beside the reranker, for where it cannot be asked.\n\n'
         "Written by `streamrec trainer warm-up --blend`; not to be edited. Each in the order of\n"
-        "`stream.core.ranking.FEATURES`: a score is the sum of `WEIGHTS * (feature - CENTRE) / SPREAD`, with\n"
-        f"standardised features clipped at {CLIP:g}.\n"
+        "`stream.core.ranking.FEATURES`; a score is the sum of `WEIGHTS * (feature - CENTRE) / SPREAD`.\n"
+        f"Standardised features are clipped at {CLIP:g}.\n"
         '"""\n\nimport numpy as np\n\nfrom stream.core.items import FloatArray\n\n' + columns
     )

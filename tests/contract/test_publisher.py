@@ -18,14 +18,16 @@ from builders import NOW_MS, direction, item_vector, source
 from stream.adapters import kafka_topics, vector_record
 from stream.adapters.kafka_publisher import DEAD_LETTER_KEPT_BYTES, KafkaPublisher
 from stream.config import Config, load_config
+from stream.core import list_log
 from stream.core.events import RecommendationList, RecommendedItem, Trigger
+from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, decode_increments
 from stream.errors import PublishUnavailable
 from stream.fakes import MemoryPublisher
 from stream.ports import DeadLetter, ItemVector, Publisher, RawMessage
 
 FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
-TOPICS = ("recommendations", "attributions", "item_signals", "item_vectors", "dead_letters")
+TOPICS = ("recommendations", "attributions", "item_signals", "item_vectors", "list_log", "dead_letters")
 
 
 class Written(NamedTuple):
@@ -44,6 +46,7 @@ class Bench(Protocol):
     async def lists(self) -> list[RecommendationList]: ...
     async def signals(self) -> list[tuple[str, Increment]]: ...
     async def vectors(self) -> list[tuple[str, ItemVector | None]]: ...
+    async def list_log(self) -> list[LoggedList]: ...
     async def dead_letters(self) -> list[DeadLetter]: ...
 
 
@@ -59,6 +62,9 @@ class FakeBench:
 
     async def vectors(self) -> list[tuple[str, ItemVector | None]]:
         return self.publisher.vectors
+
+    async def list_log(self) -> list[LoggedList]:
+        return self.publisher.list_log
 
     async def dead_letters(self) -> list[DeadLetter]:
         return self.publisher.dead_letters
@@ -107,6 +113,12 @@ class KafkaBench:
             ((one.key or b"").decode(), None if one.value is None else vector_record.decode(one.value))
             for one in await self.read(self.config.topics.item_vectors)
         ]
+
+    async def list_log(self) -> list[LoggedList]:
+        written = await self.read(self.config.topics.list_log)
+        logged = [list_log.decode(one.value or b"") for one in written]
+        assert [one.key for one in written] == [one.user_id.encode() for one in logged]
+        return logged
 
     async def dead_letters(self) -> list[DeadLetter]:
         letters = []
@@ -204,6 +216,8 @@ def test_nothing_given_nothing_written(run: Run) -> None:
         await bench.publisher.publish_signals({})
         await bench.publisher.publish_vectors([], [])
         await bench.publisher.publish_dead_letters([])
+        await bench.publisher.publish_list_log([])
+        assert await bench.list_log() == []
         assert await bench.lists() == []
         assert await bench.signals() == []
         assert await bench.vectors() == []
@@ -252,6 +266,22 @@ def test_encoded_items_and_removals_are_written(run: Run) -> None:
         np.testing.assert_allclose(found_mug.vectors["1"], mug.vectors["1"], atol=1e-3)
         assert found_cup == cup
         assert (gone, nothing) == ("pot", None)
+
+    run(body)
+
+
+def test_what_lists_were_ranked_by_is_written_as_it_was(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        random = np.random.default_rng(0)
+        names = [f"feature_{number}" for number in range(60)]
+        items = [f"item-{number}" for number in range(300)]
+        rows = random.standard_normal((300, 60)).astype(np.float32)
+        given = [
+            list_log.logged(_list(user, place), items, np.arange(300) == 7, names, rows)
+            for place, user in enumerate(("ann", "ユーザー", "ann"))
+        ]
+        await bench.publisher.publish_list_log(given)
+        assert await bench.list_log() == given
 
     run(body)
 

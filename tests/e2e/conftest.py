@@ -121,7 +121,7 @@ class Engine:
                 f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{self.name}"
                 for topic in (
                     *("clicks", "searches", "items", "recommendations", "attributions"),
-                    *("dead_letters", "item_vectors", "item_signals", "model_versions"),
+                    *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
                 )
             },
         }

@@ -15,7 +15,7 @@ from stream.errors import TopicMismatch
 
 TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "dead_letters"),
-    *("item_vectors", "item_signals", "model_versions"),
+    *("item_vectors", "item_signals", "list_log", "model_versions"),
 )
 
 
@@ -39,8 +39,9 @@ def test_topics_are_made_once_and_then_found_as_they_should_be(stack: Any, name:
     config = _config(stack, name)
     first = asyncio.run(create_topics(config))
     again = asyncio.run(create_topics(config))
-    assert [(made.created, made.partitions) for made in first] == [(True, 3)] * 8
-    assert [(made.created, made.partitions, made.differences) for made in again] == [(False, 3, ())] * 8
+    assert [(made.created, made.partitions) for made in first] == [(True, 3)] * len(TOPICS)
+    assert [(made.created, made.partitions) for made in again] == [(False, 3)] * len(TOPICS)
+    assert [made.differences for made in again] == [()] * len(TOPICS)
 
 
 def test_the_settings_are_those_of_the_contract(stack: Any, name: str) -> None:

@@ -179,6 +179,7 @@ def test_a_batch_asks_every_port() -> None:
         "publish_attributions",
         "mark",
         "remember",
+        "publish_list_log",
     }
 
 

@@ -18,7 +18,7 @@ from stream.cli.options import print_json, say
 if TYPE_CHECKING:
     from stream.core.policy import Policy
     from stream.evaluation.log import BadRows
-    from stream.evaluation.next_item import Measured, Ranking, Window
+    from stream.evaluation.next_item import Measured, Ranking, Watch, Window
     from stream.evaluation.sessions import Session
     from stream.evaluation.text_vectors import TextVectors
 
@@ -294,6 +294,7 @@ def _measure(
     warm_up: int,
     step: Step,
     plain: bool = True,
+    watch: Watch | None = None,
 ) -> Measured:
     from stream.cli.reading import clock
     from stream.evaluation import next_item as measuring
@@ -307,6 +308,7 @@ def _measure(
         plain=plain,
         warm_up_lists=warm_up,
         progress=step("replaying", len(sessions)),
+        watch=watch,
     )
     if not measured.asked.sessions:
         first, last = clock(sessions[0].minute_ms), clock(sessions[-1].minute_ms)

@@ -10,6 +10,7 @@ from stream.cli import (
     catalog,
     configuration,
     evaluate,
+    evaluate_compare,
     local,
     models,
     publish,
@@ -40,6 +41,7 @@ app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
+evaluate.app.command("compare")(evaluate_compare.compare)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("config")(configuration.show)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stream.core.candidates import OFFERS, Candidates, Context
 from stream.core.items import FloatArray
 from stream.core.learning import OnlineLearner
-from stream.core.listing import compose
+from stream.core.listing import Composed, compose
 from stream.core.policy import Policy
 from stream.core.ranking import FEATURES, blended, features
 from stream.core.rules.in_force import NO_RULES
@@ -29,6 +29,9 @@ from stream.evaluation.intervals import Bootstrap
 from stream.evaluation.replay import LISTS_PER_SESSION, POLICY, ListAsked, Vectors, replay
 from stream.evaluation.sessions import Session
 from stream.models.loading import Network
+
+Watch = Callable[[ListAsked, FloatArray, Composed], None]
+"""Is given each list that is measured: what was asked, the scores of the candidates, the list."""
 
 LIST = "list"
 """The name among the rankers of what goes out."""
@@ -136,6 +139,8 @@ class Asked:
     """One bit for each source whose candidates held the right item."""
     union_ranks: list[int] = field(default_factory=list)
     """Place of the right item among all candidates by score, 0 where none held it."""
+    digests: list[str] = field(default_factory=list)
+    """Of each list that went out."""
     counts: list[int] = field(default_factory=list)
     per_source: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(OFFERS), np.int64))
     catalogue: int = 0
@@ -183,6 +188,7 @@ def run(
     plain: bool = True,
     warm_up_lists: int = WARM_UP_LISTS,
     progress: Callable[[int], None] = lambda done: None,
+    watch: Watch | None = None,
 ) -> Measured:
     """Replay a log and measure the lists of the window.
 
@@ -222,12 +228,16 @@ def run(
         place = target_of(asked)
         if choice.measured:
             scores = ranking.score(asked.context, asked.candidates)
-            made = compose(asked.context, asked.candidates, scores, policy, NO_RULES, _seed(asked))
+            made = compose(asked.context, asked.candidates, scores, policy, NO_RULES, seed_of(asked))
+            if watch is not None:
+                watch(asked, scores, made)
             warnings.update(made.warnings)
             slots = asked.candidates.slots[[chosen.position for chosen in made.chosen]]
             items = [asked.context.items.at(int(slot)).item_id for slot in slots]
             items = [item for item in items if item not in asked.shown]
-            digest.update("\t".join((asked.session.session_id, asked.shown[-1], *items, "\n")).encode())
+            line = "\t".join((asked.session.session_id, asked.shown[-1], *items, "\n")).encode()
+            digest.update(line)
+            asked_all.digests.append(hashlib.sha256(line).hexdigest())
             rankers[LIST].add(items, asked, held, ended)
             for name, baseline in baselines.items():
                 rankers[name].add(baseline.rank(asked.shown), asked, held, ended)
@@ -303,7 +313,7 @@ def _note(into: Asked, asked: ListAsked, scores: FloatArray, place: int | None) 
     into.catalogue = len(asked.context.items)
 
 
-def _seed(asked: ListAsked) -> int:
+def seed_of(asked: ListAsked) -> int:
     """What chance is drawn from for a list: the same list, the same chance."""
     name = f"{asked.session.session_id}:{len(asked.shown)}".encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")

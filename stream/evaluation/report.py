@@ -146,7 +146,7 @@ def _cell(figures: Mapping[str, Any], name: str) -> str:
 
 
 def _with_interval(value: float | None, interval: Mapping[str, float] | None) -> str:
-    if value is None or interval is None:
+    if value is None or not interval:
         return _number(value)
     return f"{_number(value)}\n{_number(interval['low'])} to {_number(interval['high'])}"
 

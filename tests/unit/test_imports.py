@@ -15,7 +15,7 @@ USE_CASES = [
     STREAM / f"{name}.py"
     for name in (
         *("recommender", "search_results", "catalog", "item_signals", "learnt", "pair_scores"),
-        *("ports", "vector_space", "attribution"),
+        *("ports", "vector_space", "attribution", "list_log"),
     )
 ]
 IMPURE = {

@@ -31,7 +31,7 @@ from stream.core.items import (
     margin_of,
 )
 from stream.core.policy import DAY_MS, DEFAULT_POLICY, MINUTE_MS, Policy
-from stream.core.quality import assess
+from stream.core.quality import assess, with_fit
 from stream.core.spelling import Vocabulary
 from stream.core.state import Search
 from stream.core.versions import Serving
@@ -302,8 +302,10 @@ class CatalogWriter:
         publisher: Publisher,
         telemetry: Telemetry,
         owns: Callable[[str], bool],
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self._view = view
+        self._policy = policy
         self._encoder = encoder
         self._publisher = publisher
         self._telemetry = telemetry
@@ -314,6 +316,7 @@ class CatalogWriter:
         # What was published and is not yet seen in the view. A removal stays (None) until the item comes
         # again, since a view that shows nothing may just not have come to what was published before it.
         self._unfollowed: dict[str, Source | None] = {}
+        self._leaving: dict[str, Source | None] = {}  # removed, and what the view still showed then
 
     async def handle(self, messages: Sequence[RawMessage]) -> None:
         """Encode and publish a batch; of several messages about one item the last one counts.
@@ -344,6 +347,7 @@ class CatalogWriter:
                 for (item, source), encoded in zip(items, vectors, strict=True)
             ]
             removed = [item_id for item_id, (content, _) in latest.items() if content is None]
+            self._leaving |= {item_id: self._view.source_of(item_id) for item_id in removed}
             self._unfollowed |= {made_one.item.item_id: made_one.source for made_one in made}
             self._unfollowed |= {item_id: None for item_id in removed if self._could_be_healed(item_id)}
             await self._publisher.publish_vectors(made, removed)
@@ -360,13 +364,43 @@ class CatalogWriter:
             healed = healed or await self._heal(version)
         return healed
 
+    async def note_fits(self, read: Sequence[tuple[Item, float]], version: str) -> int:
+        """Publish how well categories fit texts, with items as they were read; return how many still are so.
+
+        Raises:
+            PublishUnavailable: the broker is away.
+        """
+        async with self._one_at_a_time:
+            self._forget_followed()
+            made = [
+                ItemVector(with_fit(known, fit, version, self._policy), self._view.vectors_of(known), source)
+                for item, fit in read
+                if (known := self._view.items.get(item.item_id)) is not None
+                and (source := self._view.source_of(item.item_id)) is not None
+                and _says(known) == _says(item)
+                and item.item_id not in self._unfollowed
+                and self._leaving.get(item.item_id) != source
+                and not self._view.lacks_vector(item.item_id)
+            ]
+            await self._publisher.publish_vectors(made, [])
+            return len(made)
+
+    def _forget_followed(self) -> None:
+        """Forget what was published and the view has come to."""
+        self._unfollowed = {
+            item_id: source
+            for item_id, source in self._unfollowed.items()
+            if source is None or self._view.source_of(item_id) != source
+        }
+        self._leaving = {
+            item_id: source
+            for item_id, source in self._leaving.items()
+            if source is not None and self._view.source_of(item_id) == source
+        }
+
     async def _heal(self, version: str) -> int:
         async with self._one_at_a_time:
-            self._unfollowed = {
-                item_id: source
-                for item_id, source in self._unfollowed.items()
-                if source is None or self._view.source_of(item_id) != source
-            }
+            self._forget_followed()
             batch = [
                 item
                 for item in self._view.without_vector(version)
@@ -393,7 +427,7 @@ class CatalogWriter:
         known = self._view.items.get(message.item_id)
         category, brand = " > ".join(message.category), message.brand or ""
         quality = assess(message.title, message.description, brand, category, message.attributes)
-        return Item(
+        item = Item(
             item_id=message.item_id,
             title=message.title,
             description=message.description,
@@ -408,6 +442,9 @@ class CatalogWriter:
             margin=margin_of(message.attributes),
             attributes=kept_attributes(message.attributes),
         )
+        if known is None or known.fit is None or _says(known) != _says(item):
+            return item
+        return with_fit(item, known.fit, known.fit_version, self._policy)
 
     def _could_be_healed(self, item_id: str) -> bool:
         """Whether the view shows an item without a vector, or will before it shows its removal."""
@@ -443,3 +480,8 @@ class CatalogWriter:
         if not texts:
             return np.zeros((0, DIMENSIONS), np.float32), version
         return await self._encoder.encode(texts, ENCODE_TIMEOUT_S, version)
+
+
+def _says(item: Item) -> tuple[str, str, str]:
+    """What the cross-encoder reads of an item."""
+    return item.text, item.category, item.brand

@@ -90,7 +90,8 @@ def quality(
     """Show which products are held back from lists, what is wrong with their texts, and the worst of them.
 
     A product that is corrected and published again is scored anew and comes back by itself. What is held back
-    is set by policy.min_quality.
+    is set by policy.min_quality. Bit by bit, workers let the cross-encoder read how well category and brand
+    fit the text: below policy.min_fit that is a misfit, which costs policy.misfit_weight of the quality.
 
     \b
     Examples:
@@ -103,7 +104,7 @@ def quality(
 async def _quality(config: Config, worst: int, json: bool) -> None:
     from stream.adapters import vector_record
     from stream.adapters.kafka_reading import last_values
-    from stream.core.quality import FINDINGS
+    from stream.core.quality import FINDINGS, MISFIT
     from stream.errors import InvalidMessage
 
     items, unreadable = [], 0
@@ -114,6 +115,8 @@ async def _quality(config: Config, worst: int, json: bool) -> None:
             unreadable += 1
     items.sort(key=lambda item: (item.quality, item.item_id))
     held_back = [item for item in items if item.quality < config.policy.min_quality]
+    with_category = sum(bool(item.category) for item in items)
+    fits = [item.fit for item in items if item.fit is not None]
     found = Counter(finding for item in items for finding in item.quality_findings)
     among_held_back = Counter(finding for item in held_back for finding in item.quality_findings)
     shown = [item for item in items[:worst] if item.quality_findings]
@@ -124,6 +127,7 @@ async def _quality(config: Config, worst: int, json: bool) -> None:
                 "unreadable": unreadable,
                 "min_quality": config.policy.min_quality,
                 "held_back": len(held_back),
+                "fit": {"min_fit": config.policy.min_fit, "with_category": with_category, "read": len(fits)},
                 "findings": {
                     finding: {
                         "items": count,
@@ -137,6 +141,7 @@ async def _quality(config: Config, worst: int, json: bool) -> None:
                         "item_id": item.item_id,
                         "quality": item.quality,
                         "findings": item.quality_findings,
+                        "fit": item.fit,
                         "title": item.title,
                     }
                     for item in shown
@@ -147,10 +152,14 @@ async def _quality(config: Config, worst: int, json: bool) -> None:
     print(
         f"{len(held_back)} of {len(items)} products are held back: quality below {config.policy.min_quality}"
     )
+    print(f"the fit of category and text was read of {len(fits)} of {with_category} products with a category")
     for finding, count in found.most_common():
         print(f"  {count:>6}  {finding:<16} {FINDINGS.get(finding, '')}")
     for item in shown:
-        print(f"{item.quality:.2f}  {item.item_id:<12} {', '.join(item.quality_findings)}: {item.title[:60]}")
+        findings = ", ".join(
+            f"{finding} ({item.fit})" if finding == MISFIT else finding for finding in item.quality_findings
+        )
+        print(f"{item.quality:.2f}  {item.item_id:<12} {findings}: {item.title[:60]}")
     if unreadable:
         say(f"{unreadable} records of {config.topics.item_vectors} could not be read")
 

@@ -71,6 +71,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """More distinct items an hour no person looks at, over 40 items or more; 0 sets no limit."""
     min_quality: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.5
     """An item whose text scores less in `stream.core.quality` is held back from lists; 0 holds none back."""
+    min_fit: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.17
+    """Brand and category that fit the text less, by the cross-encoder, are a misfit; 0: none is read."""
+    misfit_weight: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.4
+    """The share of its quality that a misfit costs an item; above .5 it alone holds the item back."""
     diversity: DiversityPolicy = DiversityPolicy()
     """How much a list avoids likeness among its items."""
     exploration: ExplorationPolicy = ExplorationPolicy()

@@ -9,10 +9,14 @@ docs/models.md; `model-factory evaluate robustness` measures them anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from stream.core import contradictions, text_faults
+from stream.core.items import Item
+from stream.core.policy import Policy
 from stream.core.shop_words import WORD
 
 CHARS_READ = 20_000
@@ -35,8 +39,13 @@ FINDINGS = {
     "size_conflict": "two different values of one measure",
     "colour_conflict": "the title's colour is not that of the description or the attributes",
     "kind_conflict": "category or description are about another kind of product than the title",
+    "misfit": "category and brand are not those of the text, as the cross-encoder reads them",
 }
 """What a finding means, for the shop that has to repair the product."""
+
+
+MISFIT = "misfit"
+"""The one finding that is made by a model, in the background: see `stream.product_fit`."""
 
 
 class Quality(NamedTuple):
@@ -59,6 +68,31 @@ def assess(
     for strength in strengths.values():
         score *= 1.0 - strength
     return Quality(round(score, 3), tuple(sorted(strengths, key=lambda name: (-strengths[name], name))))
+
+
+def stated(brand: str, category: str, facts: Sequence[str] = ()) -> str:
+    """Write what a product is said to be, as the left text of a pair: brand, kind, attributes.
+
+    Args:
+        category: a path joined by " > ", of which the last part counts.
+    """
+    kind = category.rpartition(" > ")[2]
+    return " ".join(part for part in (brand, kind, *facts) if part).casefold()
+
+
+def with_fit(item: Item, fit: float, version: str, policy: Policy) -> Item:
+    """An item after the cross-encoder has read how well its category and brand fit its text."""
+    by_text = item.quality if item.text_quality is None else item.text_quality
+    findings = tuple(finding for finding in item.quality_findings if finding != MISFIT)
+    misfit = fit < policy.min_fit
+    return msgspec.structs.replace(
+        item,
+        quality=round(by_text * (1.0 - policy.misfit_weight), 3) if misfit else by_text,
+        quality_findings=(*findings, MISFIT) if misfit else findings,
+        text_quality=by_text,
+        fit=round(fit, 3),
+        fit_version=version,
+    )
 
 
 def findings_of(

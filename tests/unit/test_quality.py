@@ -92,7 +92,7 @@ def test_a_perfect_text_scores_one_without_findings() -> None:
 
 
 def test_every_finding_but_markup_alone_can_hold_a_product_back() -> None:
-    assert BAD.keys() == FINDINGS.keys() - {"markup"}
+    assert BAD.keys() == FINDINGS.keys() - {"markup", "misfit"}
     markup = assess("Red mug", "<ul><li>for tea</li><li>for coffee</li></ul>")
     assert markup.findings == ("markup",)
     assert markup.score >= Policy().min_quality

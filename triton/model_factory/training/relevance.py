@@ -17,6 +17,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from stream.core.quality import stated
+
 MAX_GRADE = 3
 SWAPS = ("category", "brand", "text")
 """What of a contradictory product comes from another one."""
@@ -69,11 +71,6 @@ def read_graded(data: Path) -> list[Graded]:
     if shared:
         raise typer.BadParameter(f"{data} has the query {shared[0]!r} in several folds: prepare it anew.")
     return rows
-
-
-def stated(brand: str, category: str, facts: Sequence[str] = ()) -> str:
-    """Write what a product is said to be, as the left text of a pair: brand, category, attributes."""
-    return " ".join(part for part in (brand, category, *facts) if part).casefold()
 
 
 def made(data: Path, split: str, counts: dict[str, int], near_target: float, seed: int) -> list[Pair]:

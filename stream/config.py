@@ -64,6 +64,8 @@ class Topics(msgspec.Struct, frozen=True):
     """Out, compacted: each shopper's list."""
     attributions: TopicName = "attributions"
     """Out: what came of which list."""
+    rules: TopicName = "rules"
+    """In, compacted: what the shop demands of lists, over what `rules.file` holds."""
     dead_letters: TopicName = "dead-letters"
     """Out: messages that can never be used, with the reason in their headers."""
     item_vectors: TopicName = "item-vectors"
@@ -114,11 +116,20 @@ class Triton(msgspec.Struct, frozen=True):
     """How long a failing model is left alone before one request tries it again; doubles up to two seconds."""
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """What the shop demands of lists."""
+
+    file: str = ""
+    """A TOML file of rules, read when a worker starts; rules of the topic with the same id come first."""
+
+
 class Worker(msgspec.Struct, frozen=True):
     """How a worker takes its events."""
 
     batch_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
     """Most events in one batch."""
+    shown_lists: Annotated[int, Meta(ge=0, le=10_000_000)] = 20_000
+    """Shoppers whose newest list is remembered, so that a withdrawn item leaves it; about 3 KB each."""
 
 
 class Trainer(msgspec.Struct, frozen=True):
@@ -162,6 +173,7 @@ class Config(msgspec.Struct, frozen=True):
     topics: Topics = Topics()
     redis: Redis = Redis()
     triton: Triton = Triton()
+    rules: Rules = Rules()
     worker: Worker = Worker()
     trainer: Trainer = Trainer()
     telemetry: Telemetry = Telemetry()

@@ -9,7 +9,6 @@ acknowledged only when `handle` returns.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,10 +34,10 @@ from stream.core.events import (
     decode_search,
 )
 from stream.core.explain import UNLIKE, claims, explain
-from stream.core.items import FloatArray
-from stream.core.listing import compose
+from stream.core.items import BoolArray, FloatArray
+from stream.core.listing import Composed, compose, recommendation_id
 from stream.core.policy import HOUR_MS, Policy
-from stream.core.rules.in_force import NO_RULES
+from stream.core.rules.in_force import InForce
 from stream.core.signals import Increment, RowView, increments
 from stream.core.state import Search, UserState
 from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
@@ -46,7 +45,9 @@ from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
 from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
+from stream.rules import LiveRules
 from stream.search_results import Answer, Asked, SearchResults
+from stream.shown_lists import ShownLists
 from stream.telemetry import Telemetry
 from stream.vector_space import VectorSpace
 
@@ -97,11 +98,49 @@ class _Draft:
     pairs: list[Pair]
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """A draft with what the models said: `stays` [N] marks the candidates that may still be shown."""
+
+    context: Context
+    scores: FloatArray
+    stays: BoolArray
+    model_versions: dict[str, str]
+    degraded: list[str]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a list depends on beside the shopper's state: the event that it answers, and when that was."""
+
+    trigger: Event
+    at_ms: int
+
+
+@dataclass(frozen=True)
+class Remade:
+    """A shopper's newest list made again from what is known now; nothing of it is saved or published.
+
+    `scores` [N] are the model's, or the linear weights' where it gave none in time; chance draws from `seed`.
+    """
+
+    context: Context
+    found: Candidates
+    scores: FloatArray
+    stays: BoolArray
+    seed: int
+    composed: Composed
+    recommendation_id: str
+    model_versions: dict[str, str]
+    degraded: list[str]
+
+
 class Recommender:
     """Fold events and make lists.
 
     Args:
         read_best: how many of a search's best matches the cross-encoder reads.
+        in_order: held by whoever reserves sequences and publishes lists, so that lists go out in their order.
         searches_topic: messages of this topic are searches, all others are clicks.
         now_ms: the wall clock in epoch milliseconds.
     """
@@ -120,6 +159,9 @@ class Recommender:
         list_log: ListLog,
         catalog: CatalogView,
         learnt: LearntItems,
+        rules: LiveRules,
+        shown: ShownLists,
+        in_order: asyncio.Lock,
         policy: Policy,
         deadlines: Deadlines,
         searches_topic: str,
@@ -136,6 +178,9 @@ class Recommender:
         self._list_log = list_log
         self._catalog = catalog
         self._learnt = learnt
+        self._rules = rules
+        self._shown = shown
+        self._in_order = in_order
         self._policy = policy
         self._deadlines = deadlines
         self._searches_topic = searches_topic
@@ -220,22 +265,27 @@ class Recommender:
             told.cancel()
             raise
         await told
-        with self._telemetry.timed("save"):
-            saved = await self._states.save(
-                [
-                    (shopper.after._replace(sequence=made[-1].sequence), shopper.before.sequence)
-                    for shopper, made in zip(shoppers, lists, strict=True)
-                ]
-            )
-        kept = [(shopper, made) for shopper, made, done in zip(shoppers, lists, saved, strict=True) if done]
-        self._telemetry.conflicts.inc(len(shoppers) - len(kept))
-        with self._telemetry.timed("publish"):
-            published = [one for _, made in kept for one in made]
-            await asyncio.gather(
-                self._publisher.publish_lists(published),
-                self._attributor.remember(published),
-                self._list_log.publish(published),
-            )
+        async with self._in_order:
+            with self._telemetry.timed("save"):
+                saved = await self._states.save(
+                    [
+                        (shopper.after._replace(sequence=made[-1].sequence), shopper.before.sequence)
+                        for shopper, made in zip(shoppers, lists, strict=True)
+                    ]
+                )
+            kept = [
+                (shopper, made) for shopper, made, done in zip(shoppers, lists, saved, strict=True) if done
+            ]
+            self._telemetry.conflicts.inc(len(shoppers) - len(kept))
+            with self._telemetry.timed("publish"):
+                published = [one for _, made in kept for one in made]
+                for _, made in kept:
+                    self._shown.put(made[-1])
+                await asyncio.gather(
+                    self._publisher.publish_lists(published),
+                    self._attributor.remember(published),
+                    self._list_log.publish(published),
+                )
         self._count(kept)
         return {
             shopper.before.user_id: events[shopper.before.user_id]
@@ -376,7 +426,13 @@ class Recommender:
             query_vector=query_vector,
             lexical=lexical,
             near_query=Hits(*next(near)) if query_vector is not None else NO_HITS,
+            rules=self._in_force(shopper),
         )
+
+    def _in_force(self, shopper: _Shopper) -> InForce:
+        """The rules for a shopper's list that goes out now."""
+        trigger = shopper.trigger
+        return self._rules.book.in_force(self._now_ms(), _placement(trigger), trigger.segment, shopper.after)
 
     def _draft(
         self,
@@ -414,7 +470,51 @@ class Recommender:
     def _list(
         self, draft: _Draft, pair_scores: tuple[FloatArray, str] | None, generation: int
     ) -> RecommendationList:
-        shopper, context, found, reranked = draft.shopper, draft.context, draft.found, draft.scores.result()
+        shopper, found = draft.shopper, draft.found
+        scored = self._scored(draft, pair_scores, generation)
+        context, degraded = scored.context, scored.degraded
+        now_ms = self._now_ms()
+        user_id = shopper.after.user_id
+        sequence = shopper.sequence + len(shopper.searches)
+        list_id = recommendation_id(user_id, sequence)
+        # So may the rules have changed.
+        rules = self._in_force(shopper)
+        composed = compose(
+            context, found, scored.scores, self._policy, rules, int(list_id[:16], 16), scored.stays
+        )
+        if not composed.chosen:
+            degraded.append("empty")
+        made = []
+        for rank, chosen in enumerate(composed.chosen, start=1):
+            source, reason = explain(context, found, chosen.position)
+            if chosen.rule:
+                source, reason = candidates.PINNED, "chosen by the shop"
+            item_id = context.items.at(int(found.slots[chosen.position])).item_id
+            score, propensity = round(chosen.score, 6), round(chosen.propensity, 6)
+            made.append(RecommendedItem(item_id, rank, score, source, reason, propensity, chosen.explored))
+        for rule in {warning.partition(":")[0] for warning in composed.warnings}:
+            self._telemetry.rule_warnings.labels(rule).inc()
+        trigger = shopper.trigger
+        answer = RecommendationList(
+            schema_version=SCHEMA_VERSION,
+            recommendation_id=list_id,
+            user_id=user_id,
+            placement=_placement(trigger),
+            sequence=sequence,
+            generated_at=now_ms,
+            expires_at=now_ms + int(self._policy.list_valid_hours * HOUR_MS),
+            trigger=_trigger(trigger),
+            model_versions=scored.model_versions,
+            degraded=degraded,
+            items=made,
+            segment=trigger.segment,
+            warnings=composed.warnings,
+        )
+        self._list_log.note(answer, context, found)
+        return answer
+
+    def _scored(self, draft: _Draft, pair_scores: tuple[FloatArray, str] | None, generation: int) -> _Scored:
+        context, found, reranked = draft.context, draft.found, draft.scores.result()
         degraded = []
         versions = {}
         if context.query is not None and context.query_vector is None:
@@ -436,37 +536,43 @@ class Recommender:
         # While the models were asked, items may have been withdrawn or removed, and slots given to others.
         items = context.items
         stays = items.available[found.slots] & (items.freed_at[found.slots] <= generation)
-        now_ms = self._now_ms()
-        user_id = shopper.after.user_id
-        sequence = shopper.sequence + len(shopper.searches)
-        recommendation_id = _recommendation_id(user_id, sequence)
-        composed = compose(
-            context, found, scores, self._policy, NO_RULES, int(recommendation_id[:16], 16), stays
+        return _Scored(context, scores, stays, versions, degraded)
+
+    async def remade(self, state: UserState, moment: Moment) -> Remade:
+        """Make a shopper's newest list again, as if the state were this one; nothing is saved or published.
+
+        Raises:
+            StateUnavailable: the signals cannot be read.
+        """
+        shopper = _Shopper(state, state, moment.trigger, moment.at_ms, (), state.sequence)
+        search = self._catalog.understood(candidates.query_of(state, moment.at_ms, self._policy))
+        generation, space = self._catalog.items.generation, self._catalog.space
+        vectors, rows = await asyncio.gather(
+            self._queries.get([search.query] if search else [], space.version),
+            self._learnt.rows(dict.fromkeys(candidates.rows_needed(state, self._policy))),
         )
-        if not composed.chosen:
-            degraded.append("empty")
-        made = []
-        for rank, chosen in enumerate(composed.chosen, start=1):
-            source, reason = explain(context, found, chosen.position)
-            item_id = context.items.at(int(found.slots[chosen.position])).item_id
-            made.append(RecommendedItem(item_id, rank, round(chosen.score, 6), source, reason))
-        trigger = shopper.trigger
-        of_results = isinstance(trigger, SearchEvent) and trigger.results
-        answer = RecommendationList(
-            schema_version=SCHEMA_VERSION,
-            recommendation_id=recommendation_id,
-            user_id=user_id,
-            placement=PLACEMENT if of_results else trigger.placement or PLACEMENT,
-            sequence=sequence,
-            generated_at=now_ms,
-            expires_at=now_ms + int(self._policy.list_valid_hours * HOUR_MS),
-            trigger=_trigger(trigger),
-            model_versions=versions,
-            degraded=degraded,
-            items=made,
+        context = self._context(shopper, search, space, vectors, rows)
+        found = candidates.gather(context, self._policy)
+        scores = asyncio.ensure_future(self._rerank(context, found))
+        draft = self._draft(shopper, context, found, scores)
+        [pair_scores] = await self._pair_scores.get([draft.pairs])
+        await asyncio.wait([scores])
+        scored = self._scored(draft, pair_scores, generation)
+        list_id = recommendation_id(state.user_id, state.sequence)
+        seed = int(list_id[:16], 16)
+        rules = scored.context.rules
+        composed = compose(scored.context, found, scored.scores, self._policy, rules, seed, scored.stays)
+        return Remade(
+            context=scored.context,
+            found=found,
+            scores=scored.scores,
+            stays=scored.stays,
+            seed=seed,
+            composed=composed,
+            recommendation_id=list_id,
+            model_versions=scored.model_versions,
+            degraded=scored.degraded,
         )
-        self._list_log.note(answer, context, found)
-        return answer
 
     def _results_list(
         self, shopper: _Shopper, event: SearchEvent, sequence: int, answer: Answer
@@ -474,7 +580,7 @@ class Recommender:
         now_ms = self._now_ms()
         return RecommendationList(
             schema_version=SCHEMA_VERSION,
-            recommendation_id=_recommendation_id(event.user_id, sequence),
+            recommendation_id=recommendation_id(event.user_id, sequence),
             user_id=event.user_id,
             placement=event.placement or personal_search.PLACEMENT,
             sequence=sequence,
@@ -547,6 +653,12 @@ def _with_results(events: Sequence[Event]) -> tuple[SearchEvent, ...]:
     return tuple(found.values())
 
 
+def _placement(trigger: Event) -> str:
+    """Where on the site the recommendations are for; a search with results has a list of its own there."""
+    of_results = isinstance(trigger, SearchEvent) and trigger.results
+    return PLACEMENT if of_results else trigger.placement or PLACEMENT
+
+
 def _trigger(event: Event) -> Trigger:
     return Trigger(
         event_id=event.event_id,
@@ -559,8 +671,3 @@ def _trigger(event: Event) -> Trigger:
 
 def _is_click(event: Event) -> TypeGuard[ClickEvent]:
     return isinstance(event, ClickEvent)
-
-
-def _recommendation_id(user_id: str, sequence: int) -> str:
-    """An id that the same list always has and that does not show the shopper's."""
-    return hashlib.blake2b(f"{sequence}:{user_id}".encode(), digest_size=12).hexdigest()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
@@ -15,6 +15,11 @@ from stream import __version__
 from stream.config import Config, attribute_docs
 from stream.core import events
 from stream.core.events import ErrorCode
+from stream.core.rules import AnyRule
+from stream.core.rules.audience import Audience
+from stream.core.rules.matching import Match
+from stream.core.rules.rule import Rule
+from stream.core.rules.schedule import Schedule
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KAFKA_BINDING = "0.5.0"
@@ -23,12 +28,27 @@ ASYNCAPI_FILE = "asyncapi.json"
 Document = dict[str, Any]
 
 
-class Message(NamedTuple):
-    """A message of the contract: its type, the file of its schema, and an example of it."""
+RULE_STRUCTS: dict[str, type[msgspec.Struct]] = {
+    struct.__name__: struct for struct in (Match, Schedule, Audience, *get_args(AnyRule))
+}
 
-    type: type[msgspec.Struct]
+
+class Message(NamedTuple):
+    """A message of the contract: its type, the file of its schema, an example of it, and the key's field.
+
+    `described` is the struct that says what it is, where the type is a union.
+    """
+
+    type: Any
     file: str
     example: Document
+    key: str = "user_id"
+    described: type[msgspec.Struct] | None = None
+
+    @property
+    def struct(self) -> type[msgspec.Struct]:
+        """The struct whose name and docstring tell what the message is."""
+        return self.described or self.type
 
 
 MESSAGES = {
@@ -63,6 +83,20 @@ MESSAGES = {
             "price": 7.95,
             "currency": "GBP",
         },
+        "item_id",
+    ),
+    "rule": Message(
+        AnyRule,
+        "schema/rule.json",
+        {
+            "id": "no-clearance-at-night",
+            "kind": "exclude",
+            "where": {"categories": ["Clearance"]},
+            "placements": ["home"],
+            "schedule": {"hours": ["22:00-06:00"], "time_zone": "Europe/London"},
+        },
+        "id",
+        Rule,
     ),
     "recommendationList": Message(
         events.RecommendationList,
@@ -170,15 +204,31 @@ def stale(folder: Path) -> list[Path]:
     ]
 
 
-def json_schema(message: type[msgspec.Struct]) -> Document:
-    """The JSON Schema (2020-12) of a message, with the descriptions that stand below its attributes."""
+def json_schema(message: Any) -> Document:
+    """The JSON Schema (2020-12) of a message, with the descriptions that stand below its attributes.
+
+    Args:
+        message: a struct, or a union of structs that are told apart by a tag.
+    """
     schema = msgspec.json.schema(message)
     definitions = schema.pop("$defs")
     for name, definition in definitions.items():
-        for field, description in attribute_docs(getattr(events, name)).items():
-            definition["properties"][field].setdefault("description", description)
-    root = definitions.pop(message.__name__)
+        struct = RULE_STRUCTS.get(name) or getattr(events, name)
+        config = struct.__struct_config__
+        if config.tag_field:
+            summary = (struct.__doc__ or "").partition("\n")[0]
+            definition["properties"][config.tag_field]["description"] = summary
+        written = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
+        for field, description in _docs(struct).items():
+            definition["properties"][written[field]].setdefault("description", description)
+    root = definitions.pop(schema["$ref"].rpartition("/")[2]) if "$ref" in schema else schema
     return {**root, "$defs": definitions} if definitions else root
+
+
+def _docs(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """What stands below the attributes of a struct and of those that it extends."""
+    bases = [base for base in reversed(struct.__mro__) if base in RULE_STRUCTS.values() or base is Rule]
+    return {name: doc for base in bases or [struct] for name, doc in attribute_docs(base).items()}
 
 
 def asyncapi() -> Document:
@@ -189,7 +239,7 @@ def asyncapi() -> Document:
         schema = json_schema(message.type)
         for name, definition in schema.pop("$defs", {}).items():
             schemas[name] = definition
-        schemas[message.type.__name__] = schema
+        schemas[message.struct.__name__] = schema
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -212,6 +262,12 @@ def asyncapi() -> Document:
                 "Each shopper's list. A null value means that the shopper was erased.",
                 True,
             ),
+            "rules": _channel(
+                topics.rules,
+                "rule",
+                "What the shop demands of lists. A null value removes the rule named by the key.",
+                True,
+            ),
             "attributions": _channel(
                 topics.attributions, "attribution", "What came of which list: one for each event and list."
             ),
@@ -223,6 +279,7 @@ def asyncapi() -> Document:
             "receiveClicks": _operation("receive", "clicks", "click"),
             "receiveSearches": _operation("receive", "searches", "search"),
             "receiveItems": _operation("receive", "items", "item"),
+            "receiveRules": _operation("receive", "rules", "rule"),
             "sendRecommendations": _operation("send", "recommendations", "recommendationList"),
             "sendAttributions": _operation("send", "attributions", "attribution"),
             "sendDeadLetters": _operation("send", "deadLetters", "deadLetter"),
@@ -281,16 +338,15 @@ def _operation(action: str, channel: str, message: str) -> Document:
 
 
 def _message(name: str, message: Message) -> Document:
-    key = "item_id" if message.type is events.ItemMessage else "user_id"
     return {
         "name": name,
-        "title": message.type.__name__,
-        "summary": (message.type.__doc__ or "").partition("\n")[0],
+        "title": message.struct.__name__,
+        "summary": (message.struct.__doc__ or "").partition("\n")[0],
         "contentType": "application/json",
-        "payload": {"$ref": f"#/components/schemas/{message.type.__name__}"},
+        "payload": {"$ref": f"#/components/schemas/{message.struct.__name__}"},
         "bindings": {
             "kafka": {
-                "key": {"type": "string", "description": f"The same as `{key}`, in UTF-8."},
+                "key": {"type": "string", "description": f"The same as `{message.key}`, in UTF-8."},
                 "bindingVersion": KAFKA_BINDING,
             }
         },

@@ -79,6 +79,34 @@ class Telemetry:
             "Pairs of items that were not scored since too many waited",
             registry=self.registry,
         )
+        self.rules = Gauge("streamrec_rules", "Rules for lists, from file and topic", registry=self.registry)
+        self.rules_skipped = Counter(
+            "streamrec_rules_skipped",
+            "Messages of the rules' topic that cannot be read",
+            registry=self.registry,
+        )
+        self.rule_warnings = Counter(
+            "streamrec_rule_warnings", "Lists that could not keep a rule", ["rule"], registry=self.registry
+        )
+        self.shown_lists = Gauge(
+            "streamrec_shown_lists", "Shoppers whose newest list is remembered", registry=self.registry
+        )
+        self.shown_lists_forgotten = Counter(
+            "streamrec_shown_lists_forgotten",
+            "Lists no longer remembered, since there are too many",
+            registry=self.registry,
+        )
+        self.republished = Counter(
+            "streamrec_lists_republished",
+            "Lists published anew without an item that was withdrawn or is kept out",
+            registry=self.registry,
+        )
+        self.republish = Histogram(
+            "streamrec_republish_seconds",
+            "This worker learnt of the change to the corrected list acknowledged",
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
         self.conflicts = Counter(
             "streamrec_state_conflicts", "Saves that another worker came before", registry=self.registry
         )

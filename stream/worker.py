@@ -21,7 +21,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from stream.adapters import redis_client, triton_models
 from stream.adapters.circuit_breaker import CircuitBreaker
-from stream.adapters.kafka_follower import Changes
+from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import describe_topics
 from stream.adapters.lexical_index import LexicalIndex
@@ -29,6 +29,7 @@ from stream.adapters.redis_kept_lists import RedisKeptLists
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
 from stream.adapters.redis_workers import RedisWorkerReports
+from stream.adapters.rule_files import read_rules
 from stream.adapters.triton_cross_encoder import TritonCrossEncoder
 from stream.adapters.triton_models import NewBreaker, Version
 from stream.adapters.triton_repository import TritonRepository
@@ -42,8 +43,11 @@ from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, PairScores
-from stream.product_fit import FitReader
 from stream.recommender import Deadlines, Recommender
+from stream.republisher import Republisher
+from stream.rules import LiveRules
+from stream.shown_lists import ShownLists
+from stream.standing_lists import StandingLists
 from stream.telemetry import StatusServer, Telemetry
 from stream.version_control import VersionControl, read_vectors
 
@@ -51,8 +55,9 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 1.0
 HEAL_S = 1.0
-FIT_S = 5.0
 BACKGROUND_S = 0.5
+CLOCK_S = 0.5
+CORRECT_S = 0.05
 PIN_S = 5.0
 REPORT_S = 1.0
 RETRY_S = 1.0
@@ -151,6 +156,8 @@ class Worker:
         patient_encoder = triton_models.TritonEncoder(*model(config.triton.encoder))
         patient_cross_encoder = TritonCrossEncoder(*model(config.triton.cross_encoder))
 
+        shown = ShownLists(config.worker.shown_lists, view.items.offers, time.monotonic, telemetry)
+        rules = LiveRules(view.items, read_rules(config.rules.file), shown, _now_ms, telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
         learnt = LearntItems(signals, view.items, time.monotonic)
 
@@ -160,12 +167,17 @@ class Worker:
             for item_id, made in decoded:
                 if made is not None:
                     learnt.place(item_id)
+            rules.recheck(item_id for item_id, _ in decoded)
 
         self._starting = "reading which versions serve"
         _run_until_closed(parts, control.records.run())
         await control.records.caught_up.wait()
         with suppress(Unavailable):  # tried again below
             await control.pin()
+        self._starting = "reading the rules"
+        rules_follower = TopicFollower(config.kafka.bootstrap, config.topics.rules, rules.apply)
+        _run_until_closed(parts, rules_follower.run())
+        await rules_follower.caught_up.wait()
         self._starting = "reading the catalogue"
         follower = control.follow_items(follow)
         _run_until_closed(parts, follower.run())
@@ -176,8 +188,28 @@ class Worker:
         pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)
         control.listen(config.triton.cross_encoder, pair_scores.keep_only)
         background = BackgroundPairs(pair_scores, patient_cross_encoder, telemetry)
+        states = RedisStateStore(redis, config.redis.key_prefix, config.redis.user_ttl_days)
+        attributor = Attributor(
+            RedisKeptLists(redis, config.policy.attribution_hours, config.redis.key_prefix),
+            publisher,
+            config.policy,
+            telemetry,
+        )
+        in_order = asyncio.Lock()
+        republisher = Republisher(
+            shown=shown,
+            states=states,
+            publisher=publisher,
+            remember=attributor.remember,
+            items=view.items,
+            rules=rules,
+            policy=config.policy,
+            in_order=in_order,
+            now_ms=_now_ms,
+            telemetry=telemetry,
+        )
         recommender = Recommender(
-            states=RedisStateStore(redis, config.redis.key_prefix, config.redis.user_ttl_days),
+            states=states,
             encoder=encoder,
             reranker=reranker,
             pair_scores=pair_scores,
@@ -185,38 +217,25 @@ class Worker:
             read_best=config.triton.cross_encoder_best,
             publisher=publisher,
             list_log=ListLog(publisher, config.trainer.list_share),
-            attributor=Attributor(
-                RedisKeptLists(redis, config.policy.attribution_hours, config.redis.key_prefix),
-                publisher,
-                config.policy,
-                telemetry,
-            ),
+            attributor=attributor,
             catalog=view,
             learnt=learnt,
+            rules=rules,
+            shown=shown,
+            in_order=in_order,
             policy=config.policy,
             deadlines=Deadlines(
                 encode_s=config.triton.encode_deadline_ms / 1000,
                 rerank_s=config.triton.rerank_deadline_ms / 1000,
             ),
             searches_topic=config.topics.searches,
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            now_ms=_now_ms,
             telemetry=telemetry,
         )
         # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
         events_app = build_app(config, config.kafka.group)
         background_app = build_app(config, f"{config.kafka.group}-background")
-        owns = _ownership(background_app, view)
-        writer = CatalogWriter(view, patient_encoder, publisher, telemetry, owns, config.policy)
-        fits = FitReader(
-            view,
-            writer,
-            TritonCrossEncoder(*model(config.triton.cross_encoder)),
-            partial(control.versions.active, config.triton.cross_encoder),
-            owns,
-            background.quiet,
-            config.policy,
-            telemetry,
-        )
+        writer = CatalogWriter(view, patient_encoder, publisher, telemetry, _ownership(background_app, view))
         folder = SignalFolder(signals, publisher, telemetry)
         for app, name, handle, topics in (
             (events_app, "events", recommender.handle, (config.topics.clicks, config.topics.searches)),
@@ -227,6 +246,9 @@ class Worker:
             agent.attach(app, *topics)
             self._agents.append(agent)
 
+        standing = StandingLists(config, shown)
+        parts.push_async_callback(standing.stop)
+        events_app.on_partitions_assigned.connect(standing.take_over)
         events_app.on_partitions_assigned.connect(self._note_joined)
         self._starting = "joining the consumer group"
         self._apps = [events_app, background_app]
@@ -235,7 +257,8 @@ class Worker:
         _run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
         _run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
         _run_until_closed(parts, _every(HEAL_S, "items without vectors", _at_half_speed(writer.heal)))
-        _run_until_closed(parts, _every(FIT_S, "categories and texts of items", fits.work_off))
+        _run_until_closed(parts, _every(CORRECT_S, "lists to be corrected", republisher.work_off))
+        _run_until_closed(parts, _every(CLOCK_S, "schedules of rules", rules.look_at_the_clock))
         _run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
         _run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
         gc.freeze()
@@ -318,6 +341,10 @@ def _at_half_speed(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable
             began_s = time.monotonic()
 
     return work_off
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _breaker(config: Config) -> NewBreaker:

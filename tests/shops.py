@@ -16,6 +16,7 @@ from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.events import RecommendationList
 from stream.core.policy import Policy
+from stream.core.rules import AnyRule
 from stream.core.search import CROSS_BEST
 from stream.core.signals import ItemSignals
 from stream.core.state import UserState, apply, empty
@@ -37,6 +38,9 @@ from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.ports import ItemVector, RawMessage
 from stream.recommender import Deadlines, Recommender
+from stream.republisher import Republisher
+from stream.rules import LiveRules
+from stream.shown_lists import ShownLists
 from stream.telemetry import Telemetry
 
 TITLES = {
@@ -102,7 +106,12 @@ class Shop:
     """
 
     def __init__(
-        self, policy: Policy | None = None, *, stocked: bool = True, list_share: float = 1.0
+        self,
+        policy: Policy | None = None,
+        *,
+        stocked: bool = True,
+        list_share: float = 1.0,
+        written: Iterable[AnyRule] = (),
     ) -> None:
         self.policy = policy or Policy()
         self.list_share = list_share
@@ -116,6 +125,8 @@ class Shop:
         self.kept = MemoryKeptLists()
         self.telemetry = Telemetry()
         self.catalog = CatalogView(ExactIndex, WordIndex(), self.telemetry)
+        self.written = tuple(written)
+        self.shown_limit = 1_000
         self.start()
         if stocked:
             self.stock(TITLES)
@@ -126,6 +137,25 @@ class Shop:
         self.learnt = LearntItems(around(self.signals), self.catalog.items, lambda: self.now_ms / 1000)
         self.pair_scores = PairScores(around(self.cross_encoder), 0.05, self.telemetry)
         self.background = BackgroundPairs(self.pair_scores, self.cross_encoder, self.telemetry)
+        self.shown = ShownLists(
+            self.shown_limit, self.catalog.items.offers, lambda: self.now_ms / 1000, self.telemetry
+        )
+        self.rules = LiveRules(
+            self.catalog.items, self.written, self.shown, lambda: self.now_ms, self.telemetry
+        )
+        in_order = asyncio.Lock()
+        self.republisher = Republisher(
+            shown=self.shown,
+            states=around(self.states),
+            publisher=around(self.publisher),
+            remember=self.kept.remember,
+            items=self.catalog.items,
+            rules=self.rules,
+            policy=self.policy,
+            in_order=in_order,
+            now_ms=lambda: self.now_ms,
+            telemetry=self.telemetry,
+        )
         self.worker = Recommender(
             states=around(self.states),
             encoder=around(self.encoder),
@@ -138,6 +168,9 @@ class Shop:
             attributor=Attributor(around(self.kept), around(self.publisher), self.policy, self.telemetry),
             catalog=self.catalog,
             learnt=self.learnt,
+            rules=self.rules,
+            shown=self.shown,
+            in_order=in_order,
             policy=self.policy,
             deadlines=Deadlines(),
             searches_topic="searches",
@@ -160,6 +193,7 @@ class Shop:
         self.catalog.apply([(one.item.item_id, one) for one in made])
         for one in made:
             self.learnt.place(one.item.item_id)
+        self.rules.recheck(one.item.item_id for one in made)
 
     def announce(self, candidate: str) -> None:
         """Let a version of the encoder, other than "1", be a candidate that has encoded every item."""
@@ -172,6 +206,14 @@ class Shop:
     def remove(self, *item_ids: str) -> None:
         """Let the catalogue follow removals."""
         self.catalog.apply([(item_id, None) for item_id in item_ids])
+        self.rules.recheck(item_ids)
+
+    def put_right(self) -> list[RecommendationList]:
+        """Republish the lists that show what they must not, and return them."""
+        already = len(self.publisher.lists)
+        if self.shown.stale.is_set():
+            asyncio.run(self.republisher.work_off())
+        return self.publisher.lists[already:]
 
     def handle(self, *messages: RawMessage) -> list[RecommendationList]:
         """Give one batch and return the lists it led to."""

@@ -61,6 +61,23 @@ async def keys_beginning(bootstrap: str, topic: str, prefix: bytes, beside: byte
     return found
 
 
+async def newest_values(bootstrap: str, topic: str, limit: int) -> AsyncIterator[dict[bytes, bytes]]:
+    """Give, partition by partition, the newest values by key among the last messages, null ones left out.
+
+    Args:
+        limit: most messages that are read, in equal shares of the partitions.
+
+    Raises:
+        Unavailable: as `last_value`.
+    """
+    async with partitions(bootstrap, topic) as (reader, all_of_it):
+        for partition in all_of_it:
+            first, end = await _bounds(reader, partition)
+            start = max(first, end - limit // len(all_of_it))
+            found = {key: value for key, value in await _window(reader, partition, start, end) if key}
+            yield {key: value for key, value in found.items() if value is not None}
+
+
 @asynccontextmanager
 async def partitions(
     bootstrap: str, topic: str, key: bytes | None = None, *, at_end: bool = False

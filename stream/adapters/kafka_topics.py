@@ -76,6 +76,7 @@ def plan_topics(config: Config) -> tuple[TopicPlan, ...]:
         topics.items: {**_STAMPED, **_COMPACTED, "max.message.bytes": str(IN_TOPIC_MAX_BYTES)},
         topics.recommendations: {**_STAMPED, **_COMPACTED},
         topics.attributions: {**_STAMPED, "retention.ms": str(30 * DAY_MS)},
+        topics.rules: {**_STAMPED, **_COMPACTED},
         topics.dead_letters: {
             **_STAMPED,
             "retention.ms": str(30 * DAY_MS),

@@ -105,7 +105,7 @@ class ClickMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
     """Where on the site it happened."""
     context: dict[str, Any] | None = None
-    """Anything else; kept out of the way."""
+    """Anything else; kept out of the way, but for the text `segment`, which rules for lists may ask for."""
 
 
 class SearchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,7 +126,7 @@ class SearchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     placement: Annotated[str, Meta(max_length=MAX_ID_CHARS)] | None = None
     """Where on the site it happened; with `result_item_ids` what the list is for, `search` by default."""
     context: dict[str, Any] | None = None
-    """Anything else; kept out of the way."""
+    """Anything else; kept out of the way, but for the text `segment`, which rules for lists may ask for."""
 
 
 class ItemMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -217,6 +217,10 @@ class RecommendationList(msgspec.Struct, frozen=True, omit_defaults=True):
     """Best first; empty where nothing can be recommended."""
     policy: str = ""
     """Name of the policy it was made by."""
+    segment: str = ""
+    """The shopper's segment, as the trigger named it."""
+    warnings: list[str] = []
+    """What rules demanded and could not be kept, as sentences that begin with the rule's id."""
     reordered: bool = False
     """Whether these are the results that the shop sent with a search, in a new order. Such a list has the key
     `user_id`, NUL, `placement`, so that it never takes the place of the shopper's recommendations."""
@@ -325,6 +329,7 @@ class ClickEvent(NamedTuple):
     placement: str | None
     recommendation_id: str | None = None
     currency: str | None = None
+    segment: str = ""
 
 
 class ImpressionEvent(NamedTuple):
@@ -353,6 +358,7 @@ class SearchEvent(NamedTuple):
     session_id: str | None
     placement: str | None
     results: tuple[str, ...] = ()
+    segment: str = ""
 
 
 Event = ClickEvent | SearchEvent
@@ -407,6 +413,7 @@ def decode_click(source: Source, key: bytes | None, value: bytes | None) -> Clic
         placement=message.placement,
         recommendation_id=message.recommendation_id,
         currency=message.currency,
+        segment=_segment(message.context),
     )
 
 
@@ -430,6 +437,7 @@ def decode_search(source: Source, key: bytes | None, value: bytes | None) -> Sea
         session_id=message.session_id,
         placement=message.placement,
         results=tuple(dict.fromkeys(results)),
+        segment=_segment(message.context),
     )
 
 
@@ -525,6 +533,12 @@ def _not_finite(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(content, list):
         for position, inner in enumerate(content):
             yield from _not_finite(inner, f"{path}[{position}]")
+
+
+def _segment(context: dict[str, Any] | None) -> str:
+    """The segment that an event names; one that is no text, or too long, counts as none."""
+    segment = (context or {}).get("segment")
+    return segment if isinstance(segment, str) and len(segment) <= MAX_ID_CHARS else ""
 
 
 def _check_ids(**fields: str) -> None:

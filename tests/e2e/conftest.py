@@ -120,7 +120,7 @@ class Engine:
             **{
                 f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{self.name}"
                 for topic in (
-                    *("clicks", "searches", "items", "recommendations", "attributions"),
+                    *("clicks", "searches", "items", "recommendations", "attributions", "rules"),
                     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
                 )
             },

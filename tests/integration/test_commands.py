@@ -32,7 +32,7 @@ from stream.core.state import apply, empty
 
 PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 TOPICS = (
-    *("clicks", "searches", "items", "recommendations", "attributions", "dead_letters"),
+    *("clicks", "searches", "items", "recommendations", "attributions", "rules", "dead_letters"),
     *("item_vectors", "item_signals", "list_log", "model_versions"),
 )
 NOW = Source("t", 0, 0, 1_900_000_000_000)

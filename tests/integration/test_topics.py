@@ -14,7 +14,7 @@ from stream.config import Config, load_config
 from stream.errors import TopicMismatch
 
 TOPICS = (
-    *("clicks", "searches", "items", "recommendations", "attributions", "dead_letters"),
+    *("clicks", "searches", "items", "recommendations", "attributions", "rules", "dead_letters"),
     *("item_vectors", "item_signals", "list_log", "model_versions"),
 )
 
@@ -49,7 +49,7 @@ def test_the_settings_are_those_of_the_contract(stack: Any, name: str) -> None:
     asyncio.run(create_topics(config))
     found = {topic.name.rpartition("-")[0]: topic.settings for topic in asyncio.run(describe_topics(config))}
     assert {topic for topic, settings in found.items() if settings["cleanup.policy"] == "compact"} == {
-        *("items", "recommendations", "item-vectors", "model-versions")
+        *("items", "recommendations", "rules", "item-vectors", "model-versions")
     }
     assert {settings["message.timestamp.type"] for settings in found.values()} == {"LogAppendTime"}
     assert (

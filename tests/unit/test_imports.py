@@ -10,12 +10,23 @@ from pathlib import Path
 import pytest
 
 STREAM = Path(__file__).parents[2] / "stream"
-CORE = sorted(STREAM.glob("core/*.py"))
+CORE = sorted(STREAM.glob("core/**/*.py"))
 USE_CASES = [
     STREAM / f"{name}.py"
     for name in (
-        *("recommender", "search_results", "catalog", "item_signals", "learnt", "pair_scores"),
-        *("ports", "vector_space", "attribution", "list_log"),
+        "recommender",
+        "search_results",
+        "catalog",
+        "item_signals",
+        "learnt",
+        "pair_scores",
+        "ports",
+        "vector_space",
+        "attribution",
+        "list_log",
+        "rules",
+        "shown_lists",
+        "republisher",
     )
 ]
 IMPURE = {

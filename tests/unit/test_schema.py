@@ -121,7 +121,7 @@ def test_the_asyncapi_document_has_the_shape_that_version_3_asks_for() -> None:
 def test_the_asyncapi_document_tells_topics_keys_and_examples() -> None:
     document = _document(schema.ASYNCAPI_FILE)
     assert {channel["address"] for channel in document["channels"].values()} == {
-        *("clicks", "searches", "items", "recommendations", "attributions", "dead-letters")
+        *("clicks", "searches", "items", "recommendations", "attributions", "dead-letters", "rules")
     }
     for name, message in schema.MESSAGES.items():
         described = document["components"]["messages"][name]

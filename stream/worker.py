@@ -43,6 +43,7 @@ from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, PairScores
+from stream.product_fit import FitReader
 from stream.recommender import Deadlines, Recommender
 from stream.republisher import Republisher
 from stream.rules import LiveRules
@@ -55,6 +56,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 1.0
 HEAL_S = 1.0
+FIT_S = 5.0
 BACKGROUND_S = 0.5
 CLOCK_S = 0.5
 CORRECT_S = 0.05
@@ -235,7 +237,18 @@ class Worker:
         # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
         events_app = build_app(config, config.kafka.group)
         background_app = build_app(config, f"{config.kafka.group}-background")
-        writer = CatalogWriter(view, patient_encoder, publisher, telemetry, _ownership(background_app, view))
+        owns = _ownership(background_app, view)
+        writer = CatalogWriter(view, patient_encoder, publisher, telemetry, owns, config.policy)
+        fits = FitReader(
+            view,
+            writer,
+            TritonCrossEncoder(*model(config.triton.cross_encoder)),
+            partial(control.versions.active, config.triton.cross_encoder),
+            owns,
+            background.quiet,
+            config.policy,
+            telemetry,
+        )
         folder = SignalFolder(signals, publisher, telemetry)
         for app, name, handle, topics in (
             (events_app, "events", recommender.handle, (config.topics.clicks, config.topics.searches)),
@@ -257,6 +270,7 @@ class Worker:
         _run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
         _run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
         _run_until_closed(parts, _every(HEAL_S, "items without vectors", _at_half_speed(writer.heal)))
+        _run_until_closed(parts, _every(FIT_S, "categories and texts of items", fits.work_off))
         _run_until_closed(parts, _every(CORRECT_S, "lists to be corrected", republisher.work_off))
         _run_until_closed(parts, _every(CLOCK_S, "schedules of rules", rules.look_at_the_clock))
         _run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))

@@ -37,6 +37,12 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far its text can be trusted, 0..1; see `stream.core.quality`."""
     quality_findings: tuple[str, ...] = ()
     """What lowers it, gravest first."""
+    text_quality: float | None = None
+    """What it is by its text alone, where the fit counts too."""
+    fit: float | None = None
+    """How well category and brand fit the text, 0..1, by the cross-encoder; None until it has read them."""
+    fit_version: str = ""
+    """The version of the cross-encoder that read it."""
     margin: float | None = None
     """What the shop earns by it, as its `attributes.margin` says; rules may demand a least one."""
     attributes: dict[str, str] = {}

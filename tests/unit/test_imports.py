@@ -20,6 +20,7 @@ USE_CASES = [
         "item_signals",
         "learnt",
         "pair_scores",
+        "product_fit",
         "ports",
         "vector_space",
         "attribution",

@@ -15,6 +15,7 @@ from stream.cli import (
     models,
     publish,
     replay,
+    report,
     schema,
     topics,
     user,
@@ -39,6 +40,7 @@ app.add_typer(catalog.app, name="catalog")
 app.command("publish")(publish.publish)
 app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
+app.command("report")(report.report)
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
 evaluate.app.command("compare")(evaluate_compare.compare)

@@ -16,6 +16,7 @@ from stream.cli import (
     publish,
     replay,
     report,
+    rules,
     schema,
     topics,
     user,
@@ -41,6 +42,7 @@ app.command("publish")(publish.publish)
 app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.add_typer(rules.app, name="rules")
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
 evaluate.app.command("compare")(evaluate_compare.compare)

@@ -17,6 +17,12 @@ KINDS = tuple(kind.__struct_config__.tag for kind in get_args(AnyRule))
 MAX_RULES = 1_000
 """Most rules of a shop; each costs a byte a product."""
 
+_WRITTEN_SO = {
+    "id": "expected up to 100 letters, digits, dots, dashes and underscores, a letter or digit first",
+    "hours": "expected hours such as 08:00-12:30, or 22:00-06:00 for a night",
+}
+"""What is expected where a pattern does not match, by field."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -110,5 +116,8 @@ def _reason(text: str) -> str:
     if reason.startswith("Object contains unknown field"):
         unknown = reason.split("`")[1]
         return f"{field}.{unknown}: no such field" if field else f"{unknown}: no such field"
+    if reason.startswith("Expected `str` matching regex"):
+        name = field.rpartition(".")[2].partition("[")[0]
+        reason = _WRITTEN_SO.get(name, reason)
     reason = reason.replace("`", "")
     return f"{field}: {reason}" if field else reason

@@ -40,9 +40,13 @@ class Candidates:
 
     `forward` and `backward` [R, N] are co-visitation weights now; row r belongs to `row_items[r]`, the
     first `session_rows` of them of the session, newest first. `row_popularity` [R] is their own weight.
+    `recent` [N] is the cosine with the session of the last weeks, `following` and `following_share` [N] how
+    much came right after the newest item, `companions` [N] the nearness in past sessions like this one.
     `bought_ms` and `touched_ms` [N] are when the shopper last bought or touched it before this session, 0
     for never; `touches` [N] how often that is remembered; `transition` [N] how often it came near one
-    of the session's items then. `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
+    of the session's items then, `followed` and `followed_newest` [N] how often after one and right after the
+    newest; `visits_ago` [N] how many sessions ago it was last touched, `visits_with` [N] in how many, 0 for
+    never. `visits` is how many past sessions are known and `rhythm_days` what lies between two. `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
     the best. `offered` [N] has one bit for each of `OFFERS` that named the candidate. `seen` [N] marks items
     of the session, which are there only to fill up a list that would be too short.
     """
@@ -54,10 +58,20 @@ class Candidates:
     row_popularity: FloatArray
     forward: FloatArray
     backward: FloatArray
+    recent: FloatArray
+    following: FloatArray
+    following_share: FloatArray
+    companions: FloatArray
     bought_ms: NDArray[np.int64]
     touched_ms: NDArray[np.int64]
     touches: FloatArray
     transition: FloatArray
+    followed: FloatArray
+    followed_newest: FloatArray
+    visits_ago: FloatArray
+    visits_with: FloatArray
+    visits: int
+    rhythm_days: float
     cosine_rows: FloatArray
     cosine_session: FloatArray
     cosine_taste: FloatArray
@@ -121,12 +135,25 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
     seen_here[fill] = True
     forward, backward = known.neighbours.of(slots, len(items.available))
     bought_ms, touched_ms = np.zeros((2, len(slots)), np.int64)
-    touches, transition = np.zeros((2, len(slots)), np.float32)
-    touched, kept = known.history.places(slots)
-    bought_ms[touched] = known.history.bought_ms[kept]
-    touched_ms[touched] = known.history.touched_ms[kept]
-    touches[touched] = known.history.touches[kept]
-    transition[touched] = known.history.transition[kept]
+    past = np.zeros((6, len(slots)), np.float32)
+    history = known.history
+    touched, kept = history.places(slots)
+    bought_ms[touched] = history.bought_ms[kept]
+    touched_ms[touched] = history.touched_ms[kept]
+    for column, kind in zip(
+        past,
+        (
+            history.touches,
+            history.transition,
+            history.followed,
+            history.followed_newest,
+            history.visits_ago,
+            history.visits_with,
+        ),
+        strict=True,
+    ):
+        column[touched] = kind[kept]
+    following, following_share = known.neighbours.following(slots)
     cosines = _cosines(context, known.recent, slots)
     return Candidates(
         slots=slots,
@@ -136,10 +163,20 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
         row_popularity=known.neighbours.popularity,
         forward=forward,
         backward=backward,
+        recent=known.neighbours.in_fashion(slots),
+        following=following,
+        following_share=following_share,
+        companions=known.neighbours.companions()[slots],
         bought_ms=bought_ms,
         touched_ms=touched_ms,
-        touches=touches,
-        transition=transition,
+        touches=past[0],
+        transition=past[1],
+        followed=past[2],
+        followed_newest=past[3],
+        visits_ago=past[4],
+        visits_with=past[5],
+        visits=history.visits,
+        rhythm_days=history.rhythm_days,
         cosine_rows=cosines[: len(known.recent)],
         cosine_session=cosines[-3],
         cosine_taste=cosines[-2],

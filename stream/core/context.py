@@ -12,7 +12,7 @@ from stream.core.disguise import clean_query
 from stream.core.items import FloatArray, IntArray, ItemTable
 from stream.core.policy import MINUTE_MS, Policy
 from stream.core.rules.in_force import NO_RULES, InForce
-from stream.core.signals import NEGLIGIBLE, RowView
+from stream.core.signals import EMPTY, NEGLIGIBLE, RowView
 from stream.core.state import REMOVE_FROM_CART, Interaction, Search, UserState, session_of
 from stream.core.vectors import ItemVectors
 
@@ -38,7 +38,16 @@ class Hits(NamedTuple):
 NO_HITS = Hits(np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-NO_ROW = RowView(NO_HITS.slots, NO_HITS.scores, NO_HITS.scores, NEGLIGIBLE)
+NO_ROW = RowView(
+    NO_HITS.slots,
+    NO_HITS.scores,
+    NO_HITS.scores,
+    NEGLIGIBLE,
+    NO_HITS.scores,
+    NO_HITS.scores,
+    EMPTY.seen_s,
+    EMPTY.around.astype(np.int32),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from stream.core.context import (
     HISTORY_ROWS,
     NO_HITS,
     NO_ROW,
+    SESSION_RECENCY,
     SESSION_ROWS,
     Context,
     session_interactions,
@@ -18,19 +20,33 @@ from stream.core.context import (
 )
 from stream.core.events import LATEST_MS
 from stream.core.items import FloatArray, IntArray
-from stream.core.policy import MINUTE_MS, Policy
-from stream.core.signals import GAP_DECAY, REACH, neighbours_at
+from stream.core.policy import DAY_MS, MINUTE_MS, Policy
+from stream.core.signals import BACKWARD as BACKWARD
+from stream.core.signals import (
+    GAP_DECAY,
+    NEAR,
+    NEGLIGIBLE,
+    NEIGHBOUR_DAYS,
+    POPULARITY_DAYS,
+    REACH,
+    RECENT_DAYS,
+    neighbours_at,
+)
 
 RECENCY = 0.55
 """What an item of the session counts for co-visitation, to the power of its age in items."""
-BACKWARD = 0.5
-"""What "came before" counts beside "came after"."""
 SHRINK = 10.0
 """Added to popularity under the square roots of the cosine, so that rare items do not win by chance.
 
 These, like those of `stream.core.signals`, did best on Online Retail II among the values tried; they
 choose candidates and shape features, whose weights are trained.
 """
+ALONE = 0.1
+"""What a past session counts that shares no more than one item with this one."""
+UNKNOWN_DAYS = 30.0
+"""Taken as the time between two sessions of a shopper of whom only one is known."""
+FOLLOWING_SHRINK = 5.0
+"""Added to all that came right after an item, so that little says little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +87,8 @@ class Neighbours:
         self._row = np.repeat(np.arange(len(views)), [len(view.slots) for view in views])
         self._forward = neighbours_at(np.concatenate([view.forward for view in views]), context.at_ms)
         self._backward = neighbours_at(np.concatenate([view.backward for view in views]), context.at_ms)
+        self._views = views[: len(recent)]
+        self._companions: FloatArray | None = None
 
     def of_session(self, limit: int) -> IntArray:
         """The session's neighbours with the best recency weighted cosine, in no order."""
@@ -80,8 +98,63 @@ class Neighbours:
         """The neighbours with the best cosine to what came before the session, in no order."""
         return self._best(slice(self._session_rows, len(self.row_items)), 1.0, limit)
 
-    def _best(self, rows: slice, recency: float, limit: int) -> IntArray:
+    def companions(self) -> FloatArray:
+        """How near items [capacity] came to the session's, in those past sessions that are most like it.
+
+        A past session that a row remembers counts by how many of this session's items were near the row's.
+        """
+        if self._companions is None:
+            self._companions = self._glimpsed()
+        return self._companions
+
+    def of_like_sessions(self, limit: int) -> IntArray:
+        """The items of most such nearness beside their popularity, in no order."""
+        return self._lightened(self.companions(), limit)
+
+    def _glimpsed(self) -> FloatArray:
         context = self._context
+        capacity = len(context.items.available)
+        if not self._views:
+            return np.zeros(capacity, np.float32)
+        held = np.zeros(capacity + 1, np.float32)
+        slots = [context.items.slot(item_id) for item_id in self.row_items[: self._session_rows]]
+        ages = SESSION_RECENCY ** np.arange(len(slots), dtype=np.float32)
+        held[[capacity if slot is None else slot for slot in slots]] = ages
+        held[-1] = 0.0  # where nothing is known
+        around = np.concatenate([view.around for view in self._views])
+        seen_s = np.concatenate([view.seen_s for view in self._views]).astype(np.float32)
+        age = np.repeat(ages, [len(view.around) for view in self._views])
+        faded = np.exp2(np.minimum((seen_s - np.float32(context.at_ms / 1000)) / _half_life_s, 0.0))
+        alike = held[around].sum(axis=1) + ALONE
+        pull = (age * faded * alike)[:, None] * _nearness
+        found = np.bincount(around.ravel() + 1, pull.ravel(), minlength=capacity + 1)
+        return found[1:].astype(np.float32)
+
+    def following(self, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+        """How much of slots came right after the newest item, in weights and in shares of all that did."""
+        weights = np.zeros(len(self._context.items.available), np.float32)
+        if self._views:
+            view = self._views[0]
+            weights[view.slots] = neighbours_at(view.next, self._context.at_ms)
+        found = weights[slots]
+        return found, found / (weights.sum() + FOLLOWING_SHRINK)
+
+    def in_fashion(self, slots: IntArray) -> FloatArray:
+        """The recency weighted cosine of slots with the session's items, of the last weeks."""
+        context = self._context
+        total = np.zeros(len(context.items.available), np.float32)
+        month = POPULARITY_DAYS.index(RECENT_DAYS)
+        rows = [context.items.slot(item_id) for item_id in self.row_items[: len(self._views)]]
+        logs = [NEGLIGIBLE if slot is None else context.popularity[slot, month] for slot in rows]
+        own = neighbours_at(np.array(logs, np.float32), context.at_ms, RECENT_DAYS)
+        scales = np.float32(RECENCY) ** np.arange(len(own)) / np.sqrt(own + np.float32(SHRINK))
+        for scale, view in zip(scales, self._views, strict=True):
+            total[view.slots] += scale * neighbours_at(view.recent, context.at_ms, RECENT_DAYS)
+        own = neighbours_at(context.popularity[slots, month], context.at_ms, RECENT_DAYS)
+        found: FloatArray = total[slots] / np.sqrt(own + np.float32(SHRINK))
+        return found
+
+    def _best(self, rows: slice, recency: float, limit: int) -> IntArray:
         popularity = self.popularity[rows]
         weights = np.zeros(len(self.popularity), np.float32)
         weights[rows] = recency ** np.arange(len(popularity)) / np.sqrt(popularity + SHRINK)
@@ -90,7 +163,11 @@ class Neighbours:
         if not len(slots):
             return NO_HITS.slots
         pull = weights[row] * (self._forward[entries] + BACKWARD * self._backward[entries])
-        score = np.bincount(slots, pull)
+        return self._lightened(np.bincount(slots, pull), limit)
+
+    def _lightened(self, score: NDArray[Any], limit: int) -> IntArray:
+        """The best of what is available by score [at most capacity] beside popularity, in no order."""
+        context = self._context
         found = np.flatnonzero(score * context.items.available[: len(score)])
         own = neighbours_at(context.popularity[found, -1], context.at_ms)
         score = score[found] / np.sqrt(own + SHRINK)
@@ -141,12 +218,27 @@ class History:
             slot = slot_of(o.item_id)
             if slot is not None:
                 self.bought_ms[place[slot]] = o.at_ms
-        ages = np.zeros(count)
+        visit = _visits(times, policy)
+        self.visits = int(visit[-1]) + 1 if count else 0
+        self.visits_ago = np.zeros(count, np.int64)
+        self.visits_ago[entry[::-1]] = visit[::-1] + 1
+        seen = np.unique(entry * max(self.visits, 1) + visit)
+        self.visits_with = np.bincount(seen // max(self.visits, 1), minlength=count)
+        self.rhythm_days = (
+            (times[0] - times[-1]) / DAY_MS / (self.visits - 1) if self.visits > 1 else UNKNOWN_DAYS
+        )
+        recent, steady = np.zeros((2, count))
+        newest = -1
         for age, item_id in enumerate(session[:SESSION_ROWS]):
             slot = slot_of(item_id)
             if slot in place:
-                ages[place[slot]] = RECENCY**age
-        self.transition = _transitions(entry, times, ages, policy)
+                recent[place[slot]], steady[place[slot]] = RECENCY**age, SESSION_RECENCY**age
+                newest = place[slot] if age == 0 else newest
+        self.transition = _transitions(entry, visit, recent, _around)
+        self.followed = _transitions(entry, visit, steady, _after)
+        self.followed_newest = np.zeros(count)
+        after = (entry[1:] == newest) & (visit[1:] == visit[:-1])
+        np.add.at(self.followed_newest, entry[:-1][after], 1.0)
 
     def places(self, slots: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which of some slots the shopper touched, and their places in the columns here."""
@@ -162,29 +254,41 @@ class History:
 _nowhere = np.zeros(0, np.int64)
 
 
+def _visits(times: list[int], policy: Policy) -> NDArray[np.int64]:
+    """Which session each entry of a past was in, newest entry first, from 0: a pause parts two."""
+    pauses = np.diff(np.array(times, np.int64)) < -int(policy.session_gap_minutes * MINUTE_MS)
+    visit = np.zeros(len(times), np.int64)
+    visit[1:] = np.cumsum(pauses)
+    return visit
+
+
 def _transitions(
-    which: NDArray[np.int64], times: list[int], weights: NDArray[np.float64], policy: Policy
+    which: NDArray[np.int64],
+    visit: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    kernel: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """How often each of a shopper's items came near the session's, within a session of the past.
 
     Args:
         which: item of each entry, newest entry first.
-        times: epoch ms of each entry.
+        visit: session of each entry, from 0.
         weights: of each item, above 0 where the session holds it.
-
-    Pairs count as in `stream.core.signals.increments`, those before the session's item `BACKWARD` as much.
+        kernel: [2 * REACH + 1] what a pair counts by its distance.
     """
     if not weights.any():
         return np.zeros(len(weights))
-    pauses = -np.diff(times) > policy.session_gap_minutes * MINUTE_MS
-    position = np.arange(len(times))
-    position[1:] += REACH * np.cumsum(pauses)
+    position = np.arange(len(which)) + REACH * visit
     line = np.zeros(position[-1] + 1)
     line[position] = weights[which]
-    near = np.convolve(line, _kernel, mode="full")[REACH:-REACH]
+    near = np.convolve(line, kernel, mode="full")[REACH:-REACH]
     return np.bincount(which, near[position], minlength=len(weights)).astype(np.float64)
 
 
 _decay = GAP_DECAY ** np.arange(REACH)
-_kernel = np.concatenate([_decay[::-1], [0.0], BACKWARD * _decay])
+_around = np.concatenate([_decay[::-1], [0.0], BACKWARD * _decay])
 """Around an entry: what came after it lies before it in an order that is newest first."""
+_after = np.concatenate([_decay[::-1], np.zeros(REACH + 1)])
+_half_life_s = np.float32(NEIGHBOUR_DAYS * DAY_MS / 1000)
+_nearness = np.concatenate([BACKWARD * _decay[:NEAR][::-1], _decay[:NEAR]]).astype(np.float32)
+"""Of the places of a glimpse."""

@@ -49,11 +49,11 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An item bought within this time before the event is not recommended."""
     max_per_category: int = 8
     """At most this many items of one category in a list, where the catalogue has categories."""
-    interactions_kept: int = 50
+    interactions_kept: int = 150
     """Newest interactions in a user's state."""
     searches_kept: int = 5
     """Newest searches in a user's state."""
-    owned_kept: int = 100
+    owned_kept: int = 300
     """Last bought items in a user's state."""
     session_gap_minutes: float = 30.0
     """A pause this long begins a new session, unless both events name the same `session_id`."""

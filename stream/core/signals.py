@@ -1,4 +1,4 @@
-"""What is learnt about items from what shoppers do: popularity and directional co-visitation.
+"""What is learnt about items from what shoppers do: popularity, co-visitation, and glimpses of sessions.
 
 One event leads to a few `Increment`s (`increments`), each addressed to one item. They travel on the
 topic `item-signals`, keyed by item, and are folded there into one bounded row per item (`fold`).
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -33,7 +32,7 @@ from stream.core.policy import DAY_MS, Policy
 from stream.core.state import REMOVE_FROM_CART, Interaction, UserState, digest_of, session_of
 from stream.errors import StreamrecError
 
-VERSION = 1
+VERSION = 2
 NEGLIGIBLE = -math.inf
 """log2 of a weight of nothing."""
 
@@ -41,17 +40,33 @@ POPULARITY_DAYS = (1.0, 10.0, 30.0, 120.0)
 """Half-lives at which popularity is kept; the first is what trends. Logarithms compare as they stand."""
 NEIGHBOUR_DAYS = 120.0
 """Half-life of co-visitation."""
+RECENT_DAYS = 30.0
+"""Half-life of what is in fashion together; both directions in one weight."""
+BACKWARD = 0.5
+"""What "came before" counts beside "came after" where both are one weight."""
 GAP_DECAY = 0.8
 """What a pair counts less for every item between its two."""
 REACH = 12
 """How many items back an event makes pairs; bounds the messages an event leads to."""
-MAX_NEIGHBOURS = 160
+MAX_NEIGHBOURS = 254
 """Neighbours in a row; the lightest are dropped."""
+MAX_ROW_BYTES = 8_000
+"""Size of a row as stored; where ids are long, fewer neighbours are kept."""
+GLIMPSES = 32
+"""The last sessions with an item of which a row remembers what was near the item."""
+NEAR = 6
+"""How many items before and after it are remembered."""
+NOBODY = 255
+"""In a glimpse, the place of an item that is no neighbour of the row."""
 
 _LARGEST = np.float32(30.0)
 """log2 of the largest weight; only a clock that went back by years comes near it."""
 _popularity_ms = tuple(days * DAY_MS for days in POPULARITY_DAYS)
 _neighbour_ms = NEIGHBOUR_DAYS * DAY_MS
+_recent_ms = RECENT_DAYS * DAY_MS
+_log_gap_decay = math.log(GAP_DECAY)
+_GLIMPSE_BYTES = 8 + 2 * NEAR
+_COLUMN_BYTES = 4 * 4
 
 
 class UnreadableSignals(StreamrecError):
@@ -62,7 +77,9 @@ class Increment(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one event adds to one item's row.
 
     `source` ("clicks/3") and `offset` name the event, `at_ms` is its event time. `forward` are the
-    items that came after this one, `backward` those that came before it, each with a weight above 0.
+    items that came after this one, `backward` those that came before it, each with a weight above 0:
+    `GAP_DECAY` to the power of the number of items between them. `session` is a digest of the session they
+    share, 0 where it is not told.
     """
 
     source: str
@@ -71,13 +88,17 @@ class Increment(msgspec.Struct, frozen=True, omit_defaults=True):
     popularity: float = 0.0
     forward: list[tuple[str, float]] = []
     backward: list[tuple[str, float]] = []
+    session: int = 0
 
 
 class ItemSignals(NamedTuple):
     """One item's row; weights are log2 of forward decayed sums.
 
-    `popularity` has one entry for each of `POPULARITY_DAYS`; `forward` and `backward` [n] belong to
-    `neighbours`, n <= `MAX_NEIGHBOURS`.
+    `popularity` has one entry for each of `POPULARITY_DAYS`; `forward`, `backward`, `recent` (both at
+    `RECENT_DAYS`) and `next` (what came right after) [n] belong to `neighbours`, n <= `MAX_NEIGHBOURS`.
+    Of the last sessions m <= `GLIMPSES` with the item, newest first, `sessions` [m] are digests, `seen_s` [m]
+    when it was last heard of in seconds, and `around` [m, 2 * NEAR] what was near it there: the places
+    among `neighbours` of the item `NEAR` before it to that right before, then from that right after on.
     """
 
     applied: Mapping[str, int]
@@ -85,23 +106,41 @@ class ItemSignals(NamedTuple):
     neighbours: tuple[str, ...]
     forward: FloatArray
     backward: FloatArray
+    recent: FloatArray
+    next: FloatArray
+    sessions: NDArray[np.uint32]
+    seen_s: NDArray[np.uint32]
+    around: NDArray[np.uint8]
 
 
 class RowView(NamedTuple):
     """A row resolved against an `ItemTable`: neighbours by slot, unknown ones left out.
 
     Slots stay right until the table's `generation` changes. `popularity` is the row's own at
-    `NEIGHBOUR_DAYS`, log2.
+    `NEIGHBOUR_DAYS`, log2. `around` [m, 2 * NEAR] holds slots too, -1 for nothing known.
     """
 
     slots: IntArray
     forward: FloatArray
     backward: FloatArray
     popularity: float
+    recent: FloatArray
+    next: FloatArray
+    seen_s: NDArray[np.uint32]
+    around: IntArray
 
 
 _nothing: FloatArray = np.zeros(0, np.float32)
-EMPTY = ItemSignals({}, (NEGLIGIBLE,) * len(POPULARITY_DAYS), (), _nothing, _nothing)
+_nowhen: NDArray[np.uint32] = np.zeros(0, np.uint32)
+EMPTY = ItemSignals(
+    {},
+    (NEGLIGIBLE,) * len(POPULARITY_DAYS),
+    (),
+    *(_nothing,) * 4,
+    _nowhen,
+    _nowhen,
+    np.zeros((0, 2 * NEAR), np.uint8),
+)
 
 _increments_decoder = msgspec.json.Decoder(list[Increment])
 _increments_encoder = msgspec.json.Encoder()
@@ -119,7 +158,7 @@ def increments(before: UserState, after: UserState, event: Event, policy: Policy
     """
     if after is before or not isinstance(event, ClickEvent) or event.event_type == "remove_from_cart":
         return {}
-    recent = _recent_items(before, event, policy)
+    recent, session = _recent_items(before, event, policy)
     popularity: set[str] = set()
     forward: dict[str, list[tuple[str, float]]] = {}
     backward: dict[str, list[tuple[str, float]]] = {}
@@ -141,6 +180,7 @@ def increments(before: UserState, after: UserState, event: Event, policy: Policy
             popularity=float(item_id in popularity),
             forward=forward.get(item_id, []),
             backward=backward.get(item_id, []),
+            session=session,
         )
         for item_id in sorted(popularity | forward.keys())
     }
@@ -155,59 +195,71 @@ def fold(row: ItemSignals | None, new: Iterable[Increment]) -> ItemSignals:
     row = EMPTY if row is None else row
     applied = dict(row.applied)
     popularity = list(row.popularity)
-    forward: dict[str, float] = {}
-    backward: dict[str, float] = {}
-    changed = False
+    taken = []
     for increment in new:
         if increment.offset <= applied.get(increment.source, -1):
             continue
-        changed = True
+        taken.append(increment)
         applied[increment.source] = increment.offset
         if increment.popularity > 0:
             weight = math.log2(increment.popularity)
             for position, half_life_ms in enumerate(_popularity_ms):
                 popularity[position] = _add(popularity[position], weight + increment.at_ms / half_life_ms)
-        at = increment.at_ms / _neighbour_ms
-        for sums, pairs in ((forward, increment.forward), (backward, increment.backward)):
-            for item_id, pair_weight in pairs:
-                if pair_weight > 0:
-                    sums[item_id] = _add(sums.get(item_id, NEGLIGIBLE), at + math.log2(pair_weight))
-    if not changed:
+    if not taken:
         return row
-    return ItemSignals(applied, tuple(popularity), *_merge(row, forward, backward))
+    return _merge(row._replace(applied=applied, popularity=tuple(popularity)), taken)
 
 
 def encode(row: ItemSignals) -> bytes:
     """Write a row: one byte with the version, then a msgpack array of its columns."""
-    return bytes([VERSION]) + _row_encoder.encode(
-        [
-            row.applied,
-            row.popularity,
-            "\x00".join(row.neighbours),  # an item id holds no NUL character
-            row.forward.astype("<f4", copy=False).tobytes(),
-            row.backward.astype("<f4", copy=False).tobytes(),
-        ]
+    return (
+        bytes([VERSION])
+        + _row_encoder.encode(
+            [
+                row.applied,
+                row.popularity,
+                "\x00".join(row.neighbours),  # an item id holds no NUL character
+                *(column.astype("<f4", copy=False).tobytes() for column in row[3:7]),
+                row.sessions.astype("<u4", copy=False).tobytes(),
+                row.seen_s.astype("<u4", copy=False).tobytes(),
+                row.around.tobytes(),
+            ]
+        )
     )
 
 
 def decode(data: bytes) -> ItemSignals:
-    """Read a row.
+    """Read a row of this version or of the one before, which knew less.
 
     Raises:
         UnreadableSignals: the version is unknown or the bytes are damaged.
     """
-    if not data or data[0] != VERSION:
-        raise UnreadableSignals(f"signals of version {data[0] if data else 'none'}, known: {VERSION}")
+    if not data or data[0] not in (1, VERSION):
+        raise UnreadableSignals(f"signals of version {data[0] if data else 'none'}, known: 1, {VERSION}")
     try:
-        applied, popularity, names, forward_bytes, backward_bytes = _row_decoder.decode(data[1:])
-        neighbours = tuple(names.split("\x00")) if names else ()
-        forward = np.frombuffer(forward_bytes, "<f4")
-        backward = np.frombuffer(backward_bytes, "<f4")
+        if data[0] == VERSION:
+            applied, popularity, names, *rest = _row_decoder.decode(data[1:])
+            columns = [np.frombuffer(part, "<f4") for part in rest[:4]]
+            sessions, seen_s = (np.frombuffer(part, "<u4") for part in rest[4:6])
+            around = np.frombuffer(rest[6], np.uint8).reshape(-1, 2 * NEAR)
+        else:
+            applied, popularity, names, *rest = _old_row_decoder.decode(data[1:])
+            columns = [np.frombuffer(part, "<f4") for part in rest]
+            columns += [np.full(len(columns[0]), NEGLIGIBLE, np.float32)] * 2
+            sessions, seen_s, around = EMPTY.sessions, EMPTY.seen_s, EMPTY.around
     except (msgspec.DecodeError, ValueError) as error:
         raise UnreadableSignals(f"damaged signals: {error}") from None
-    if not len(neighbours) == len(forward) == len(backward) or len(popularity) != len(POPULARITY_DAYS):
+    neighbours = tuple(names.split("\x00")) if names else ()
+    if len(popularity) != len(POPULARITY_DAYS) or {*map(len, columns)} != {len(neighbours)}:
         raise UnreadableSignals("damaged signals: columns of different lengths")
-    return ItemSignals(applied, popularity, neighbours, forward, backward)
+    if not len(sessions) == len(seen_s) == len(around):
+        raise UnreadableSignals("damaged signals: glimpses of different lengths")
+    if ((around >= len(neighbours)) & (around != NOBODY)).any():
+        raise UnreadableSignals("damaged signals: a glimpse of what is no neighbour")
+    forward, backward, recent, following = columns
+    return ItemSignals(
+        applied, popularity, neighbours, forward, backward, recent, following, sessions, seen_s, around
+    )
 
 
 def encode_increments(new: Sequence[Increment]) -> bytes:
@@ -230,12 +282,17 @@ def decode_increments(data: bytes) -> list[Increment]:
 def view(row: ItemSignals, table: ItemTable) -> RowView:
     """Resolve a row's neighbours to slots of the table."""
     found = [table.slot(item_id) for item_id in row.neighbours]
-    slots = np.array([-1 if slot is None else slot for slot in found], np.int32)
-    known = slots >= 0
+    slots = np.full(NOBODY + 1, -1, np.int32)  # the last one stands for nobody
+    slots[: len(found)] = [-1 if slot is None else slot for slot in found]
+    around = slots[row.around]
+    slots = slots[: len(found)]
     own = row.popularity[POPULARITY_DAYS.index(NEIGHBOUR_DAYS)]
-    if known.all():
-        return RowView(slots, row.forward, row.backward, own)
-    return RowView(slots[known], row.forward[known], row.backward[known], own)
+    forward, backward, recent, following = row[3:7]
+    known = slots >= 0
+    if not known.all():
+        slots = slots[known]
+        forward, backward, recent, following = (column[known] for column in row[3:7])
+    return RowView(slots, forward, backward, own, recent, following, row.seen_s, around)
 
 
 def pack_popularity(row: ItemSignals) -> bytes:
@@ -255,18 +312,22 @@ def popularity_at(log2_popularity: FloatArray, at_ms: int) -> FloatArray:
     return weights
 
 
-def neighbours_at(log2_weights: FloatArray, at_ms: int) -> FloatArray:
-    """Weights at a time from a row's `forward`, `backward` or popularity at `NEIGHBOUR_DAYS`."""
-    weights: FloatArray = np.exp2(np.minimum(log2_weights - np.float32(at_ms / _neighbour_ms), _LARGEST))
+def neighbours_at(log2_weights: FloatArray, at_ms: int, half_life_days: float = NEIGHBOUR_DAYS) -> FloatArray:
+    """Weights at a time from a row's columns, or from popularity, at a half-life."""
+    now = np.float32(at_ms / (half_life_days * DAY_MS))
+    weights: FloatArray = np.exp2(np.minimum(log2_weights - now, _LARGEST))
     return weights
 
 
 _row_encoder = msgspec.msgpack.Encoder()
-_row_decoder = msgspec.msgpack.Decoder(tuple[dict[str, int], tuple[float, ...], str, bytes, bytes])
+_row_decoder = msgspec.msgpack.Decoder(
+    tuple[dict[str, int], tuple[float, ...], str, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+)
+_old_row_decoder = msgspec.msgpack.Decoder(tuple[dict[str, int], tuple[float, ...], str, bytes, bytes])
 
 
-def _recent_items(before: UserState, event: ClickEvent, policy: Policy) -> list[str]:
-    """The distinct items of the event's session up to the event, newest first."""
+def _recent_items(before: UserState, event: ClickEvent, policy: Policy) -> tuple[list[str], int]:
+    """The distinct items of the event's session up to the event, newest first, and its digest."""
     earlier = tuple(i for i in before.interactions if i.at_ms <= event.at_ms)
     now = Interaction(
         event.at_ms,
@@ -275,8 +336,10 @@ def _recent_items(before: UserState, event: ClickEvent, policy: Policy) -> list[
         digest_of(event.session_id, 16) if event.session_id is not None else 0,
         0,
     )
-    session = session_of(before._replace(interactions=(*earlier, now)), policy)[:-1]
-    return list(dict.fromkeys(i.item_id for i in reversed(session) if i.kind != REMOVE_FROM_CART))
+    session = session_of(before._replace(interactions=(*earlier, now)), policy)
+    name = event.session_id if event.session_id is not None else session[0].at_ms
+    touched = dict.fromkeys(i.item_id for i in reversed(session[:-1]) if i.kind != REMOVE_FROM_CART)
+    return list(touched), digest_of(f"{event.user_id}\n{name}", 32)
 
 
 def _add(one: float, other: float) -> float:
@@ -288,27 +351,96 @@ def _add(one: float, other: float) -> float:
     return one + math.log2(1.0 + 2.0 ** (other - one))
 
 
-def _merge(
-    row: ItemSignals, forward: dict[str, float], backward: dict[str, float]
-) -> tuple[tuple[str, ...], FloatArray, FloatArray]:
-    """Add sums by neighbour to a row's columns and drop the lightest beyond the bound."""
-    if not forward and not backward:
-        return row.neighbours, row.forward, row.backward
+def _merge(row: ItemSignals, new: Sequence[Increment]) -> ItemSignals:
+    """Add pairs and glimpses to a row, and drop the lightest neighbours and the oldest glimpses."""
+    sums: tuple[dict[str, float], ...] = ({}, {}, {}, {})
+    forward, backward, recent, following = sums
+    for increment in new:
+        at, recently = increment.at_ms / _neighbour_ms, increment.at_ms / _recent_ms
+        for side, share, pairs in (
+            (forward, 1.0, increment.forward),
+            (backward, BACKWARD, increment.backward),
+        ):
+            for item_id, pair_weight in pairs:
+                if pair_weight > 0:
+                    weight = math.log2(pair_weight)
+                    side[item_id] = _add(side.get(item_id, NEGLIGIBLE), at + weight)
+                    weight += math.log2(share) + recently
+                    recent[item_id] = _add(recent.get(item_id, NEGLIGIBLE), weight)
+        for item_id, pair_weight in increment.forward:
+            if pair_weight >= 1.0:
+                weight = at + math.log2(pair_weight)
+                following[item_id] = _add(following.get(item_id, NEGLIGIBLE), weight)
     positions = {item_id: position for position, item_id in enumerate(row.neighbours)}
-    for item_id in (*forward, *backward):
+    for item_id in recent:
         positions.setdefault(item_id, len(positions))
     names = tuple(positions)
-    columns = np.full((2, len(names)), NEGLIGIBLE, np.float32)
-    columns[0, : len(row.forward)] = row.forward
-    columns[1, : len(row.backward)] = row.backward
-    for column, sums in zip(columns, (forward, backward), strict=True):
-        for item_id, weight in sums.items():
-            position = positions[item_id]
-            column[position] = _add(float(column[position]), weight)
-    surplus = len(names) - MAX_NEIGHBOURS
-    if surplus > 0:
-        kept = np.ones(len(names), np.bool_)
-        kept[np.argpartition(columns.max(axis=0), surplus)[:surplus]] = False
-        names = tuple(compress(names, kept.tolist()))
+    columns = np.full((4, len(names)), NEGLIGIBLE, np.float32)
+    columns[:, : len(row.neighbours)] = row[3:7]
+    for column, added in zip(columns, sums, strict=True):
+        if added:
+            places = [positions[item_id] for item_id in added]
+            column[places] = [
+                _add(before, weight)
+                for before, weight in zip(column[places].tolist(), added.values(), strict=True)
+            ]
+    kept = _heaviest(names, columns)
+    place = np.full(max(len(names), NOBODY + 1), NOBODY, np.int64)
+    place[kept] = np.arange(len(kept))
+    glimpses = _glimpses(row, new, positions, place)
+    if len(kept) < len(names):
+        names = tuple(names[position] for position in kept.tolist())
         columns = columns[:, kept]
-    return names, columns[0], columns[1]
+    return row._replace(
+        neighbours=names,
+        forward=columns[0],
+        backward=columns[1],
+        recent=columns[2],
+        next=columns[3],
+        sessions=glimpses[0],
+        seen_s=glimpses[1],
+        around=glimpses[2],
+    )
+
+
+def _heaviest(names: Sequence[str], columns: FloatArray) -> NDArray[np.intp]:
+    """The positions of the neighbours that a row has room for, in order."""
+    letters = sum(map(len, names)) if "".join(names).isascii() else sum(len(n.encode()) for n in names)
+    bytes_each = _COLUMN_BYTES + 1 + letters / max(1, len(names))
+    room = min(MAX_NEIGHBOURS, int((MAX_ROW_BYTES - GLIMPSES * _GLIMPSE_BYTES - 200) / bytes_each))
+    surplus = len(names) - room
+    if surplus <= 0:
+        return np.arange(len(names))
+    lightest = np.argpartition(columns[:2].max(axis=0), surplus)[:surplus]
+    return np.setdiff1d(np.arange(len(names)), lightest, assume_unique=True)
+
+
+def _glimpses(
+    row: ItemSignals, new: Sequence[Increment], positions: Mapping[str, int], place: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]:
+    """Add to the row's `sessions`, `seen_s` and `around`; the newest stay.
+
+    Args:
+        positions: of neighbours before the lightest were dropped.
+        place: by such a position, the neighbour's place now, `NOBODY` where it was dropped.
+    """
+    before = np.where(row.around == NOBODY, NOBODY, place[row.around]).tolist()
+    around: dict[int, list[int]] = dict(zip(row.sessions.tolist(), before, strict=True))
+    seen_s = dict(zip(around, row.seen_s.tolist(), strict=True))
+    for increment in new:
+        if not increment.session:
+            continue
+        near = around.setdefault(increment.session, [NOBODY] * (2 * NEAR))
+        heard_s = max(seen_s.get(increment.session, 0), increment.at_ms // 1000)
+        seen_s[increment.session] = min(heard_s, 0xFFFFFFFF)
+        for first, step, pairs in ((NEAR, 1, increment.forward), (NEAR - 1, -1, increment.backward)):
+            for item_id, pair_weight in pairs:
+                between = round(math.log(pair_weight) / _log_gap_decay) if pair_weight > 0 else NEAR
+                if 0 <= between < NEAR:
+                    near[first + step * between] = int(place[positions[item_id]])
+    newest = sorted(around, key=lambda session: (seen_s[session], session), reverse=True)[:GLIMPSES]
+    return (
+        np.array(newest, np.uint32),
+        np.array([seen_s[session] for session in newest], np.uint32),
+        np.array([around[session] for session in newest], np.uint8).reshape(-1, 2 * NEAR),
+    )

@@ -28,6 +28,7 @@ new_increments = st.lists(
         popularity=st.sampled_from([0.0, 1.0]),
         forward=pairs,
         backward=pairs,
+        session=st.integers(0, 4),
     ),
     max_size=12,
 ).map(lambda made: [_at_offset(increment, offset) for offset, increment in enumerate(made)])
@@ -41,6 +42,8 @@ def _at_offset(increment: Increment, offset: int) -> Increment:
         popularity=increment.popularity,
         forward=increment.forward,
         backward=increment.backward,
+        session=increment.session
+        and 10 * increment.session + len(increment.source) + int(increment.source[-1]),
     )
 
 
@@ -73,9 +76,21 @@ def weights(row: signals.ItemSignals, at_ms: int = NOW_MS) -> dict[str, tuple[fl
     return {item_id: (float(f), float(b)) for item_id, f, b in zip(row.neighbours, *columns, strict=True)}
 
 
+def glimpses(row: signals.ItemSignals) -> dict[int, tuple[int, list[str]]]:
+    """When each remembered session was heard of, and the items around this one."""
+    names = [*row.neighbours, *[""] * (signals.NOBODY + 1 - len(row.neighbours))]
+    return {
+        session: (seen_s, [names[place] for place in around])
+        for session, seen_s, around in zip(
+            row.sessions.tolist(), row.seen_s.tolist(), row.around.tolist(), strict=True
+        )
+    }
+
+
 def assert_same(one: signals.ItemSignals, other: signals.ItemSignals) -> None:
     assert one.applied == other.applied
     assert one.popularity == pytest.approx(other.popularity, abs=1e-6)
+    assert glimpses(one) == glimpses(other)
     assert weights(one).keys() == weights(other).keys()
     for item_id, pair in weights(one).items():
         assert pair == pytest.approx(weights(other)[item_id], rel=1e-3)
@@ -86,7 +101,8 @@ def assert_same(one: signals.ItemSignals, other: signals.ItemSignals) -> None:
 
 def test_the_first_item_of_a_session_gets_popularity_and_no_pairs() -> None:
     _, [learnt] = play(click(7, "a"))
-    assert learnt == {"a": Increment("clicks/3", 7, NOW_MS + 7000, popularity=1.0)}
+    session = learnt["a"].session
+    assert learnt == {"a": Increment("clicks/3", 7, NOW_MS + 7000, popularity=1.0, session=session)}
 
 
 def test_an_item_pairs_with_those_before_it_and_nearer_ones_count_more() -> None:
@@ -202,7 +218,7 @@ def test_a_row_is_bounded(rounds: int, extra: int) -> None:
         row = fold(row, [Increment("clicks/0", number, NOW_MS, 1.0, forward=pairs, backward=pairs)])
     assert row is not None
     assert len(row.neighbours) == min(rounds * extra, signals.MAX_NEIGHBOURS)
-    assert len(signals.encode(row)) < 30 * signals.MAX_NEIGHBOURS + 200
+    assert len(signals.encode(row)) <= signals.MAX_ROW_BYTES
 
 
 def test_the_lightest_neighbours_are_dropped() -> None:
@@ -270,6 +286,36 @@ def test_a_message_of_increments_reads_back_as_it_was_written(new: list[Incremen
     assert signals.decode_increments(signals.encode_increments(new)) == new
 
 
+VERSION_1 = (
+    "019581a8636c69636b732f330794cb40d43b65ed097b42cb40a02f84bda12f68cb408594b0fcd6e9e0cb406594b0fcd6e9e0"
+    "a3620061c40888a52c43000080ffc408000080ff1e532c43"
+)
+VERSION_2 = (
+    "029a81a8636c69636b732f330994cb40d43bcb5d1009c1cb40a0319ec8c5aabccb40859cd35171f5a0cb4065b4d32b9757a8"
+    "a3620061c40888a52c43000080ffc408aaa72c431e532c43c408afcb2c44ed502c44c40888a52c43000080ffc4084e000000"
+    "4d000000c408008db26a803bb16ac418ffffffffff00ffffffffffffffffffff01ff00ffffffffff"
+)
+
+
+def test_the_bytes_of_version_2_are_read_for_ever() -> None:
+    first = Increment("clicks/3", 7, NOW_MS, 1.0, [("b", 1.0)], [("a", 0.8)], 77)
+    later = Increment("clicks/3", 9, NOW_MS + DAY_MS, 1.0, [], [("b", 1.0)], 78)
+    row = fold(None, [first, later])
+    assert signals.encode(row).hex() == VERSION_2
+    assert_same(signals.decode(bytes.fromhex(VERSION_2)), row)
+
+
+def test_a_row_of_version_1_is_gone_on_from() -> None:
+    row = signals.decode(bytes.fromhex(VERSION_1))
+    assert weights(row)["b"][0] == pytest.approx(1.0, rel=1e-3)
+    assert weights(row)["a"][1] == pytest.approx(0.8, rel=1e-3)
+    assert len(row.sessions) == 0
+    row = fold(row, [Increment("clicks/3", 8, NOW_MS, 1.0, [("b", 1.0)], [], 5)])
+    assert weights(row)["b"][0] == pytest.approx(2.0, rel=1e-3)
+    assert signals.neighbours_at(row.next, NOW_MS)[0] == pytest.approx(1.0, rel=1e-3)
+    assert row.sessions.tolist() == [5]
+
+
 @pytest.mark.parametrize("data", [b"", b"\x09abc", b"\x01", b"\x01\x93\x01\x02\x03"])
 def test_damaged_rows_are_named(data: bytes) -> None:
     with pytest.raises(UnreadableSignals):
@@ -289,6 +335,46 @@ def test_damaged_increments_are_named(data: bytes) -> None:
         signals.decode_increments(data)
 
 
+# Glimpses
+
+
+def test_a_row_remembers_what_was_near_it_in_a_session() -> None:
+    _, learnt = play(*(click(place, f"item-{place}", session="s") for place in range(5)))
+    row = fold(None, [new for at_once in learnt for item_id, new in at_once.items() if item_id == "item-2"])
+    [(_, around)] = glimpses(row).values()
+    assert around == ["", "", "", "", "item-0", "item-1", "item-3", "item-4", "", "", "", ""]
+
+
+def test_two_shoppers_with_the_same_session_id_are_two_sessions() -> None:
+    event = click(1, "a", session="s")
+    one = increments(empty("u"), apply(empty("u"), event, POLICY), event, POLICY)
+    event = event._replace(user_id="v")
+    other = increments(empty("v"), apply(empty("v"), event, POLICY), event, POLICY)
+    assert one["a"].session != other["a"].session
+
+
+def test_only_the_newest_sessions_are_remembered() -> None:
+    many = signals.GLIMPSES + 9
+    new = [Increment("clicks/0", n, NOW_MS + n * 1000, 1.0, session=n + 1) for n in range(many)]
+    row = fold(None, new)
+    assert row.sessions.tolist() == list(range(many, 9, -1))
+
+
+def test_a_neighbour_that_was_dropped_is_forgotten_in_glimpses_too() -> None:
+    light = Increment("clicks/0", 1, NOW_MS - 300 * DAY_MS, 1.0, [("light", 1.0)], session=1)
+    heavy = [(f"heavy-{n}", 2.0) for n in range(signals.MAX_NEIGHBOURS)]
+    row = fold(fold(None, [light]), [Increment("clicks/0", 2, NOW_MS, 1.0, heavy, session=2)])
+    assert "light" not in row.neighbours
+    assert glimpses(row)[1][1] == [""] * (2 * signals.NEAR)
+
+
+def test_rows_of_long_ids_hold_fewer_neighbours_to_keep_their_size() -> None:
+    pairs = [(f"{n:04d}-" + "x" * 60, 1.0) for n in range(signals.MAX_NEIGHBOURS)]
+    row = fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, pairs, session=1)])
+    assert 50 < len(row.neighbours) < 120
+    assert len(signals.encode(row)) <= signals.MAX_ROW_BYTES
+
+
 # Views
 
 
@@ -301,3 +387,12 @@ def test_a_view_holds_the_neighbours_that_the_catalogue_knows() -> None:
     assert seen.slots.tolist() == [slot]
     assert signals.neighbours_at(seen.forward, NOW_MS)[0] == pytest.approx(1.0, rel=1e-3)
     assert seen.backward.tolist() == [-math.inf]
+
+
+def test_a_view_tells_glimpses_by_slot() -> None:
+    table = ItemTable()
+    table.put(Item("other", "OTHER"))
+    slot = table.put(Item("known", "KNOWN"))
+    pairs = [("unknown", 1.0), ("known", 0.8)]
+    seen = signals.view(fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, pairs, session=3)]), table)
+    assert seen.around[0].tolist() == [-1] * 7 + [slot] + [-1] * 4

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from stream.core.candidates import Candidates, Context
+from stream.core.features.age import AGE
 from stream.core.features.columns import Columns, Group
 from stream.core.features.covisitation import COVISITATION
 from stream.core.features.extent import EXTENT
+from stream.core.features.following import FOLLOWING
 from stream.core.features.history import HISTORY
+from stream.core.features.like_sessions import LIKE_SESSIONS
 from stream.core.features.likeness import LIKENESS
 from stream.core.features.popularity import POPULARITY
 from stream.core.features.profile import PROFILE
@@ -17,9 +20,12 @@ from stream.core.items import FloatArray
 
 GROUPS: tuple[Group, ...] = (
     COVISITATION,
+    FOLLOWING,
+    LIKE_SESSIONS,
     PROFILE,
     HISTORY,
     POPULARITY,
+    AGE,
     LIKENESS,
     TASTE,
     EXTENT,

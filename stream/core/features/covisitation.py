@@ -13,16 +13,17 @@ _LIFT_FLOOR = np.float32(1e-6)
 
 def _compute(columns: Columns, table: FloatArray) -> None:
     rows = columns.rows
-    sums = np.zeros((4, table.shape[1]), np.float32)
+    sums = np.zeros((6, table.shape[1]), np.float32)
     if rows:
         both, recent = columns.both[:rows], columns.recent
         sums[0] = recent @ both
         sums[1] = columns.forward[0]
         sums[2] = columns.steady @ columns.forward[:rows]
         sums[3] = recent @ columns.backward[:rows]
-        table[8] = np.log(((recent * columns.row[:rows]) @ both) * columns.column + _LIFT_FLOOR)
-        table[9] = (both > 0).sum(axis=0) / np.float32(rows)
-    log_and_ratio(table[:8], sums)
+        sums[4 : 3 + min(rows, 3)] = columns.forward[1 : min(rows, 3)]
+        table[12] = np.log(((recent * columns.row[:rows]) @ both) * columns.column + _LIFT_FLOOR)
+        table[13] = (both > 0).sum(axis=0) / np.float32(rows)
+    log_and_ratio(table[:12], sums)
 
 
 COVISITATION = Group(
@@ -36,6 +37,10 @@ COVISITATION = Group(
         "forward_ratio",
         "backward_log",
         "backward_ratio",
+        "second_log",
+        "second_ratio",
+        "third_log",
+        "third_ratio",
         "lift_log",
         "support",
     ),

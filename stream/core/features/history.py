@@ -7,6 +7,7 @@ import numpy as np
 from stream.core import sources
 from stream.core.features.columns import Columns, Group, log_days
 from stream.core.items import FloatArray
+from stream.core.policy import DAY_MS
 
 
 def _compute(columns: Columns, table: FloatArray) -> None:
@@ -17,11 +18,32 @@ def _compute(columns: Columns, table: FloatArray) -> None:
     table[3] = np.log1p(candidates.touches)
     table[4] = np.log1p(candidates.transition)
     table[5] = candidates.transition / max(float(candidates.transition.max(initial=0.0)), 1e-9)
+    table[6] = np.log1p(candidates.followed)
+    table[7] = candidates.followed / max(float(candidates.followed.max(initial=0.0)), 1e-9)
+    table[8] = np.log1p(candidates.followed_newest)
+    table[9] = np.where(candidates.visits_ago > 0, 1.0 / np.maximum(candidates.visits_ago, 1.0), 0.0)
+    table[10] = candidates.visits_with / np.float32(max(candidates.visits, 1))
+    days = np.maximum(at_ms - candidates.touched_ms, 0) / DAY_MS
+    cycles = np.log((days + 1.0) / (candidates.rhythm_days + 1.0))
+    table[11] = np.where(candidates.touched_ms > 0, cycles, 0.0)
 
 
 HISTORY = Group(
     "history",
-    ("bought", "bought_age", "touched_age", "touches", "transition_log", "transition_ratio"),
+    (
+        "bought",
+        "bought_age",
+        "touched_age",
+        "touches",
+        "transition_log",
+        "transition_ratio",
+        "followed_log",
+        "followed_ratio",
+        "followed_newest",
+        "visits_ago",
+        "visits_share",
+        "cycles",
+    ),
     ("shopper",),
     sources.HISTORY,
     _compute,

@@ -2,6 +2,7 @@
 
 from stream.core.sources.covisited import COVISITED as COVISITED
 from stream.core.sources.history import HISTORY as HISTORY
+from stream.core.sources.like_sessions import LIKE_SESSIONS as LIKE_SESSIONS
 from stream.core.sources.new import NEW as NEW
 from stream.core.sources.profile import PROFILE as PROFILE
 from stream.core.sources.search import SEARCH as SEARCH
@@ -14,6 +15,7 @@ from stream.core.sources.trending_in_category import TRENDING_IN_CATEGORY as TRE
 SOURCES = (
     SEARCH,
     COVISITED,
+    LIKE_SESSIONS,
     PROFILE,
     HISTORY,
     SIMILAR,

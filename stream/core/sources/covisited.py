@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from stream.core.sources.source import Source
 
-LIMIT = 110
+LIMIT = 120
 
 COVISITED = Source("covisited", ("rows",), LIMIT, lambda evidence: evidence.neighbours.of_session(LIMIT))

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from stream.core.sources.source import Source
 
-LIMIT = 60
+LIMIT = 100
 
 HISTORY = Source("history", ("shopper",), LIMIT, lambda evidence: evidence.history.slots[:LIMIT])

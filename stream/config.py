@@ -151,8 +151,10 @@ class Trainer(msgspec.Struct, frozen=True):
     """How much worse than the serving version's a running figure of a new version may be."""
     rollback_margin: Annotated[float, Meta(ge=0.0)] = 0.005
     """The version before serves again where the serving one's MRR@20 is surely lower than its by this much."""
-    keep_versions: Annotated[int, Meta(ge=2)] = 5
+    keep_versions: Annotated[int, Meta(ge=1)] = 5
     """Versions that the trainer made and leaves on disk, besides those that serve or served last."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9474
+    """Port of a trainer's metrics and health, on telemetry.host; 0 takes a free one."""
 
 
 class Telemetry(msgspec.Struct, frozen=True):

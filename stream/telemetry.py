@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -165,6 +166,44 @@ class Telemetry:
             self.stage.labels(stage).observe(time.perf_counter() - began_s)
 
 
+class Metrics(Protocol):
+    """What `/metrics` shows."""
+
+    registry: CollectorRegistry
+    ready: Gauge
+
+
+class TrainerTelemetry:
+    """The metrics of one trainer, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.lists = Gauge(
+            "streamrec_trainer_lists", "Lists whose session has ended", ["outcome"], registry=self.registry
+        )
+        self.hit_rate = Gauge(
+            "streamrec_trainer_hr_at_20",
+            "HR@20 on the newest lists, before they were learnt from",
+            ["version"],
+            registry=self.registry,
+        )
+        self.reciprocal_rank = Gauge(
+            "streamrec_trainer_mrr_at_20",
+            "MRR@20 on the newest lists, before they were learnt from",
+            ["version"],
+            registry=self.registry,
+        )
+        self.versions = Counter(
+            "streamrec_trainer_versions",
+            "Versions that took over, were refused or were taken back",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.ready = Gauge(
+            "streamrec_ready", "1 while the trainer follows the stream", registry=self.registry
+        )
+
+
 class StatusServer:
     """`/live` (the process answers), `/ready` (lists can be made; else 503 and why), `/metrics`.
 
@@ -173,7 +212,7 @@ class StatusServer:
         missing: what keeps the worker from making lists, as sentences; empty when ready.
     """
 
-    def __init__(self, telemetry: Telemetry, missing: Callable[[], list[str]]) -> None:
+    def __init__(self, telemetry: Metrics, missing: Callable[[], list[str]]) -> None:
         self._telemetry = telemetry
         self._missing = missing
         application = web.Application()

@@ -19,6 +19,7 @@ from stream.cli import (
     rules,
     schema,
     topics,
+    trainer,
     user,
     watch,
     worker,
@@ -47,6 +48,7 @@ app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
 evaluate.app.command("compare")(evaluate_compare.compare)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(trainer.app, name="trainer")
 app.command("config")(configuration.show)
 
 

@@ -12,16 +12,55 @@ import typer
 
 from stream.cli.evaluate import Cache, Columns, Events, FormatOption
 from stream.cli.models import Repository
-from stream.cli.options import Json, print_json, say
+from stream.cli.options import ConfigFile, Json, print_json, say
+from stream.config import load_config
 
 if TYPE_CHECKING:
     from stream.evaluation.warm_up import Warm
 
 app = typer.Typer(
-    help="Let the reranker learn: as the stream flows, or on a log.",
-    no_args_is_help=True,
     rich_markup_mode=None,
+    invoke_without_command=True,
 )
+
+
+@app.callback()
+def run(
+    context: typer.Context,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop when all that lies in the topics has been learnt from.")
+    ] = False,
+    roll: Annotated[
+        bool, typer.Option("--roll/--no-roll", help="Let new versions take over; else only learn.")
+    ] = True,
+    repository: Repository = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let the reranker learn from the stream, and let what it learnt take over, until told to stop.
+
+    Workers log what their lists were ranked by (trainer.list_share of them) to the topic list-log. A trainer
+    reads it beside the clicks: what a list should have held is the next new item that its shopper touched in
+    the same session, and only sessions that have ended are learnt from. Every list is scored before it is
+    learnt from, by the learner, the version that serves and the one before: these running figures decide
+    whether a new version takes over (trainer.roll_minutes, trainer.roll_lists, trainer.roll_margin) and
+    whether the one before serves again (trainer.rollback_margin). They are also metrics, on trainer.port.
+
+    It begins with the version that serves, where `streamrec trainer warm-up` made it. Its checkpoint, in
+    trainer.folder, survives a kill: learning goes on exactly where it was. SIGTERM and Ctrl-C keep all that
+    was learnt.
+
+    \b
+    Examples:
+      streamrec trainer
+      streamrec trainer --no-roll --once
+      STREAMREC_TRAINER__ROLL_MINUTES=15 streamrec trainer --repository model_repository
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_config(config)
+    from stream.trainer import run_trainer
+
+    raise typer.Exit(run_trainer(settings, _repository(repository), roll=roll, once=once))
 
 
 @app.command("warm-up")
@@ -70,14 +109,13 @@ def warm_up(
         os.environ.setdefault(variable, "1")  # small products, and sums in the same order each time
     started_s = time.monotonic()
     from stream.cli import evaluate
-    from stream.cli.models import _folder as model_repository
     from stream.evaluation.replay import POLICY
     from stream.evaluation.warm_up import blend_module
     from stream.evaluation.warm_up import warm_up as learn
     from stream.models import reranker_version
     from stream.models.repository import new_version, versions
 
-    folder = model_repository(repository)
+    folder = _repository(repository)
     number = version or str(max(map(int, versions(folder, "reranker")), default=0) + 1)
     until_ms = evaluate._time(until, "--until")
     with evaluate._progress(sys.stderr.isatty()) as step:
@@ -121,6 +159,15 @@ def warm_up(
         f"{found['lists']:,} measured, each before it was learnt from: HR@20 {found['hr_at_20']:.4f}, "
         f"MRR@20 {found['mrr_at_20']:.4f}. `streamrec models promote reranker {number}` lets it serve"
     )
+
+
+def _repository(repository: Path | None) -> Path:
+    from stream.models.repository import DEFAULT
+
+    folder = repository or DEFAULT
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is missing: name the model repository with --repository")
+    return folder
 
 
 def _said(warm: Warm, events: list[Path], until: str, lists: int, seed: int, encoder: str) -> dict[str, Any]:

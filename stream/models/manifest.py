@@ -66,6 +66,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     training: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     measured: list[Measured] = []
+    rivals: dict[str, list[Measured]] = {}
+    """What other versions measured on the same data, by version: the gate goes by it where it is said."""
     figures: Any = None
     canary: Canary | None = None
     commit: str = ""

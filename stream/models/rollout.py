@@ -15,7 +15,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from stream.core.versions import Serving, order
 from stream.errors import ModelRefused
 from stream.models import canary, gate, manifest
 from stream.models.repository import version_folder
+from stream.models.reranker_version import refuse_other_features
 from stream.ports import ModelLocks, WorkerReport, WorkerReports
 
 POLL_S = 0.2
@@ -165,9 +166,25 @@ class Rollout:
             confirmed_by = await confirm(model, after.active)
         return Outcome(model, after.active, after.previous, [], workers, confirmed_by)
 
+    async def retire(self, model: str, versions: Collection[str]) -> list[str]:
+        """Take those of some versions out of Triton that neither serve nor served last, and return them.
+
+        Raises as `load`.
+        """
+        async with self._locks.held(model, f"retire {model}"):
+            record = await self._record(model)
+            gone = [one for one in versions if one not in (record.active, record.previous, record.candidate)]
+            ready = await self._triton.ready(model)
+            left = [version for version in ready if version not in gone]
+            if left and len(left) < len(ready):
+                await self._triton.load(model, left)
+            return gone
+
     def _checked(self, model: str, version: str) -> Path:
         folder = version_folder(self._repository, model, version)
         manifest.verify(folder)
+        if model == self._config.triton.reranker:
+            refuse_other_features(folder)
         self._told(f"the files of version {version} of {model} are those of its manifest")
         return folder
 
@@ -191,8 +208,9 @@ class Rollout:
         self, model: str, active: str, version: str, margin: float, forced: str
     ) -> list[gate.Comparison]:
         try:
-            known = manifest.read(self._repository / model / active).measured
-            found = gate.gate(manifest.read(self._repository / model / version).measured, known, margin)
+            candidate = manifest.read(self._repository / model / version)
+            known = candidate.rivals.get(active) or manifest.read(self._repository / model / active).measured
+            found = gate.gate(candidate.measured, known, margin)
         except ModelRefused as error:
             if not forced:
                 raise ModelRefused(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stream.core.candidates import OFFERS, Candidates, Context
 from stream.core.items import FloatArray
-from stream.core.learning import OnlineLearner
+from stream.core.learning import Learning, OnlineLearner
 from stream.core.listing import Composed, compose
 from stream.core.policy import Policy
 from stream.core.ranking import FEATURES, blended, features
@@ -78,19 +78,22 @@ class Ranking(Protocol):
 
 
 class Learnt:
-    """The reranker that learns online."""
+    """The reranker that learns online; the linear blend ranks until it has learnt from `first_lists`."""
 
     learns = True
 
-    def __init__(self, seed: int = 0) -> None:
-        self._learner = OnlineLearner(FEATURES, seed)
+    def __init__(
+        self, seed: int = 0, first_lists: int = FIRST_LISTS, learning: Learning | None = None
+    ) -> None:
+        self._learner = OnlineLearner(FEATURES, seed, learning)
+        self._first_lists = first_lists
 
     @property
     def says(self) -> str:
         return f"learnt online from {self._learner.lists} lists"
 
     def score(self, context: Context, candidates: Candidates) -> FloatArray:
-        if self._learner.lists < FIRST_LISTS:
+        if self._learner.lists < self._first_lists:
             return blended(context, candidates)
         return self._learner.score(features(context, candidates))
 

@@ -11,6 +11,8 @@ from stream.cli import (
     configuration,
     evaluate,
     evaluate_compare,
+    evaluate_diversity,
+    evaluate_off_policy,
     local,
     models,
     publish,
@@ -47,6 +49,8 @@ app.add_typer(rules.app, name="rules")
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
 evaluate.app.command("compare")(evaluate_compare.compare)
+evaluate.app.command("diversity")(evaluate_diversity.diversity)
+evaluate.app.command("off-policy")(evaluate_off_policy.off_policy)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(trainer.app, name="trainer")
 app.command("config")(configuration.show)

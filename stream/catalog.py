@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
+from operator import not_
 
 import numpy as np
 
@@ -340,18 +342,33 @@ class CatalogWriter:
                 for content, source in latest.values()
                 if content is not None
             ]
-            # Of the versions only the one that serves; others follow in the background.
-            vectors = await self._vectors([item for item, _ in items], self._view.space.version)
-            made = [
-                ItemVector(item, encoded, source)
-                for (item, source), encoded in zip(items, vectors, strict=True)
-            ]
             removed = [item_id for item_id, (content, _) in latest.items() if content is None]
             self._leaving |= {item_id: self._view.source_of(item_id) for item_id in removed}
-            self._unfollowed |= {made_one.item.item_id: made_one.source for made_one in made}
-            self._unfollowed |= {item_id: None for item_id in removed if self._could_be_healed(item_id)}
-            await self._publisher.publish_vectors(made, removed)
+            # Of the versions only the one that serves; others follow in the background. What is withdrawn
+            # does not wait for the encoder, which reads it later.
+            version = self._view.space.version
+            known = [self._view.vectors_of(item) for item, _ in items]
+            at_once = [
+                not item.available or version in vectors
+                for (item, _), vectors in zip(items, known, strict=True)
+            ]
+            await self._publish(list(compress(items, at_once)), list(compress(known, at_once)), removed)
+            others = list(compress(items, map(not_, at_once)))
+            await self._publish(others, await self._vectors([item for item, _ in others], version), [])
         await self._publisher.publish_dead_letters(letters)
+
+    async def _publish(
+        self,
+        items: Sequence[tuple[Item, Source]],
+        vectors: Sequence[dict[str, FloatArray]],
+        removed: Sequence[str],
+    ) -> None:
+        made = [
+            ItemVector(item, encoded, source) for (item, source), encoded in zip(items, vectors, strict=True)
+        ]
+        self._unfollowed |= {made_one.item.item_id: made_one.source for made_one in made}
+        self._unfollowed |= {item_id: None for item_id in removed if self._could_be_healed(item_id)}
+        await self._publisher.publish_vectors(made, removed)
 
     async def heal(self) -> int:
         """Encode some of the owned items that a version has not encoded yet; return how many got a vector.

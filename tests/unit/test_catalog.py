@@ -124,9 +124,9 @@ def test_of_several_messages_about_an_item_in_one_batch_the_last_one_counts() ->
         raw_item("cup", "a cup", offset=4),
         raw_removal("cup", offset=5),
     )
-    assert [(name, made and made.item.title) for name, made in shop.publisher.vectors] == [
-        ("mug", "blue mug"),
+    assert sorted((name, made and made.item.title) for name, made in shop.publisher.vectors) == [
         ("cup", None),
+        ("mug", "blue mug"),
     ]
     assert "cup" not in shop.view.items
 
@@ -153,6 +153,34 @@ def test_a_removed_item_is_nowhere_any_more() -> None:
     assert shop.view.matching("red", 5).slots.tolist() == []
     assert len(shop.view.space.search(direction(1)[None], 5)[0][0]) == 0
     assert shop.last("mug") is None
+
+
+def test_what_is_withdrawn_or_only_changes_its_price_does_not_wait_for_the_encoder() -> None:
+    published: list[list[str]] = []
+
+    class Slow(HashEncoder):
+        async def encode(
+            self, texts: Sequence[str], timeout_s: float, version: str = ""
+        ) -> tuple[FloatArray, str]:
+            published.append([item_id for item_id, _ in shop.publisher.vectors[already:]])
+            return await super().encode(texts, timeout_s, version)
+
+    shop = Catalogue()
+    shop.handle(raw_item("mug", "red mug"), raw_item("cup", "blue cup"), raw_item("jar", "jar"))
+    already = len(shop.publisher.vectors)
+    shop.encoder = Slow()
+    shop.start()
+    shop.handle(
+        raw_item("pan", "a new pan", offset=3),
+        raw_item("mug", "red mug, sold out", available=False, offset=4),
+        raw_item("cup", "blue cup", price=3.0, offset=5),
+        raw_removal("jar", offset=6),
+    )
+    assert published == [["mug", "cup", "jar"]]
+    assert [item_id for item_id, _ in shop.publisher.vectors[already:]] == ["mug", "cup", "jar", "pan"]
+    assert asyncio.run(shop.writer.heal()) == 1  # the withdrawn one gets its vector later
+    shop.follow()
+    assert shop.view.has_vector("mug")
 
 
 def test_an_item_may_come_back_after_its_removal() -> None:

@@ -8,12 +8,15 @@ from the broker's append time of the triggering event to the broker's acknowledg
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from stream.errors import Unavailable
 
 LATENCY_BUCKETS_S = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
@@ -204,13 +207,22 @@ class TrainerTelemetry:
         )
 
 
+Explain = Callable[[str, str, str | None], Awaitable[bytes]]
+"""Why an item is in a shopper's list of a placement, or why not, as JSON."""
+
+
 class StatusServer:
     """`/live` (the process answers), `/ready` (lists can be made; else 503 and why), `/metrics`.
+
+    Of a worker also `/explain?user=ID&item=ID`. It tells of a shopper, so only this machine may ask.
 
     Args:
         telemetry: what `/metrics` shows.
         missing: what keeps the worker from making lists, as sentences; empty when ready.
     """
+
+    explain: Explain | None = None
+    """Answers `/explain`; None until lists can be made."""
 
     def __init__(self, telemetry: Metrics, missing: Callable[[], list[str]]) -> None:
         self._telemetry = telemetry
@@ -221,6 +233,7 @@ class StatusServer:
                 web.get("/live", self._live),
                 web.get("/ready", self._ready),
                 web.get("/metrics", self._metrics),
+                web.get("/explain", self._explain),
             ]
         )
         self._runner = web.AppRunner(application, access_log=None)
@@ -247,6 +260,21 @@ class StatusServer:
         if missing:
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in missing))
         return web.Response(text="ready\n")
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        if not ip_address(request.remote or "0.0.0.0").is_loopback:
+            return web.Response(status=403, text="ask on the worker's own machine: this tells of a shopper\n")
+        asked = request.query
+        if not asked.get("user") or not asked.get("item"):
+            return web.Response(status=400, text="name both: /explain?user=ID&item=ID\n")
+        if self.explain is None:
+            reasons = self._missing() or ["this process makes no lists"]
+            return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
+        try:
+            found = await self.explain(asked["user"], asked["item"], asked.get("placement") or None)
+        except Unavailable as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.Response(body=found, content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         self._telemetry.ready.set(not self._missing())

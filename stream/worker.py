@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import faust
+import msgspec
 from faust.types import TP
 from tritonclient.grpc.aio import InferenceServerClient
 
@@ -39,6 +40,7 @@ from stream.attribution import Attributor
 from stream.catalog import CatalogView, CatalogWriter
 from stream.config import Config
 from stream.errors import Unavailable
+from stream.explaining import Explainer
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
@@ -113,7 +115,7 @@ class Worker:
                 )
                 return 2
             parts.push_async_callback(status.stop)
-            starting = asyncio.ensure_future(self._start(parts))
+            starting = asyncio.ensure_future(self._start(parts, status))
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
@@ -128,7 +130,7 @@ class Worker:
                 return 3
             return await self._drain()
 
-    async def _start(self, parts: AsyncExitStack) -> None:
+    async def _start(self, parts: AsyncExitStack, status: StatusServer) -> None:
         """Make the parts and start them, each when what it needs is there; waits for what is away."""
         config, telemetry = self._config, self._telemetry
         publisher = KafkaPublisher(config)
@@ -156,6 +158,7 @@ class Worker:
         cross_encoder = TritonCrossEncoder(*model(config.triton.cross_encoder))
         # Circuits of their own: what is too slow for a shopper's search is not for the background.
         patient_encoder = triton_models.TritonEncoder(*model(config.triton.encoder))
+        patient_reranker = triton_models.TritonReranker(*model(config.triton.reranker))
         patient_cross_encoder = TritonCrossEncoder(*model(config.triton.cross_encoder))
 
         shown = ShownLists(config.worker.shown_lists, view.items.offers, time.monotonic, telemetry)
@@ -234,6 +237,18 @@ class Worker:
             now_ms=_now_ms,
             telemetry=telemetry,
         )
+        explainer = Explainer(
+            states=states,
+            recommender=recommender,
+            reranker=patient_reranker,
+            catalog=view,
+            policy=config.policy,
+        )
+
+        async def explain(user_id: str, item_id: str, placement: str | None) -> bytes:
+            return msgspec.json.encode(await explainer.explain(user_id, item_id, placement))
+
+        status.explain = explain
         # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
         events_app = build_app(config, config.kafka.group)
         background_app = build_app(config, f"{config.kafka.group}-background")

@@ -13,6 +13,8 @@ from stream.cli import (
     evaluate_compare,
     evaluate_diversity,
     evaluate_off_policy,
+    evaluate_fidelity,
+    explain,
     local,
     models,
     publish,
@@ -46,11 +48,13 @@ app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.add_typer(rules.app, name="rules")
+app.command("explain")(explain.explain)
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")
 evaluate.app.command("compare")(evaluate_compare.compare)
 evaluate.app.command("diversity")(evaluate_diversity.diversity)
 evaluate.app.command("off-policy")(evaluate_off_policy.off_policy)
+evaluate.app.command("fidelity")(evaluate_fidelity.fidelity)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(trainer.app, name="trainer")
 app.command("config")(configuration.show)

@@ -20,7 +20,7 @@ from stream.core.evidence import BACKWARD, RECENCY
 from stream.core.features import GROUPS
 from stream.core.items import BoolArray, FloatArray
 from stream.core.ranking import FEATURES, features, query_score, standardised
-from stream.core.state import ADD_TO_CART, PURCHASE
+from stream.core.state import ADD_TO_CART, PURCHASE, UserState
 
 TITLE_CHARS = 60
 
@@ -85,13 +85,55 @@ class _Causes(NamedTuple):
 _computed: WeakKeyDictionary[Candidates, _Causes] = WeakKeyDictionary()
 
 
+class Cause(NamedTuple):
+    """The source that did most for a candidate, why in a sentence, and what the sentence names.
+
+    `item_id` is the item of which it names what the shopper did, "" where it names none; `search` says that
+    it names the shopper's search.
+    """
+
+    source: str
+    reason: str
+    item_id: str = ""
+    search: bool = False
+
+    @property
+    def names_event(self) -> bool:
+        """Whether something that the shopper did is named, so that it can be thought away."""
+        return bool(self.item_id) or self.search
+
+
 def explain(context: Context, candidates: Candidates, position: int) -> tuple[str, str]:
     """Name the source that did most for a candidate, and say why in a sentence."""
+    found = cause(context, candidates, position)
+    return found.source, found.reason
+
+
+def cause(context: Context, candidates: Candidates, position: int) -> Cause:
+    """Name what did most for a candidate."""
     causes = _computed.get(candidates)
     if causes is None:
         causes = _computed[candidates] = _causes(context, candidates)
     source = _names[causes.source[position]]
-    return source, _reason(context, candidates, causes, position, source)
+    item_id = ""
+    if source in ("covisited", "profile", "similar"):
+        item_id = candidates.row_items[getattr(causes, source)[position]]
+    elif source in ("history", "session"):
+        item_id = context.items.at(int(candidates.slots[position])).item_id
+    reason = _reason(context, candidates, position, source, item_id)
+    return Cause(source, reason, item_id, source == "search")
+
+
+def without(state: UserState, named: Cause) -> UserState:
+    """Think away what a reason names: all that was done to its item, or the newest search."""
+    if named.search:
+        state = state._replace(searches=state.searches[:-1])
+    if not named.item_id:
+        return state
+    return state._replace(
+        interactions=tuple(one for one in state.interactions if one.item_id != named.item_id),
+        owned=tuple(one for one in state.owned if one.item_id != named.item_id),
+    )
 
 
 def claims(candidates: Candidates) -> NDArray[np.intp]:
@@ -163,18 +205,18 @@ def _likeness(context: Context, candidates: Candidates) -> FloatArray:
     return likeness
 
 
-def _reason(context: Context, candidates: Candidates, causes: _Causes, position: int, source: str) -> str:
+def _reason(context: Context, candidates: Candidates, position: int, source: str, item_id: str) -> str:
     if source == "search" and context.query is not None:
         verb = "matches" if candidates.bm25[position] > 0 else "close to"
         return f"{verb} your search for {short(context.query.query)}"
     if source == "covisited":
-        return f"because you {_did(context, candidates.row_items[causes.covisited[position]])}"
+        return f"because you {_did(context, item_id)}"
     if source == "profile":
-        return f"because you {_did(context, candidates.row_items[causes.profile[position]])} before"
+        return f"because you {_did(context, item_id)} before"
     if source == "history":
         return "you bought it before" if candidates.bought_ms[position] else "you looked at it before"
     if source == "similar":
-        return f"similar to {_title(context, candidates.row_items[causes.similar[position]])}"
+        return f"similar to {_title(context, item_id)}"
     if source == "taste":
         return "similar to what you looked at before"
     if source == "trending":

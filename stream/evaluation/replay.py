@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -47,7 +48,8 @@ Vectors = Mapping[str, FloatArray]
 class ListAsked(NamedTuple):
     """One list the replay asks for, and the item that came next; `shown` are the session's items so far.
 
-    `sessions_before` is how many sessions of this shopper were known.
+    `sessions_before` is how many sessions of this shopper were known. `again` says what a list would be made
+    from now, had the shopper another state.
     """
 
     session: Session
@@ -56,6 +58,7 @@ class ListAsked(NamedTuple):
     target: str
     shown: tuple[str, ...]
     sessions_before: int
+    again: Callable[[UserState], Context]
 
 
 class Shop:
@@ -81,10 +84,14 @@ class Shop:
         events = self._events(session)
         for step, event in zip(session.steps, events, strict=True):
             if step.item_id not in shown and shown:
-                context = self._context(state)
+                newest_step = state.interactions[-1]
+                again = partial(
+                    self._context, at_ms=newest_step.at_ms, in_view=frozenset((newest_step.item_id,))
+                )
+                context = again(state)
                 candidates = gather(context, self._policy)
                 before = self._sessions.get(session.user_id, 0)
-                yield ListAsked(session, context, candidates, step.item_id, tuple(shown), before)
+                yield ListAsked(session, context, candidates, step.item_id, tuple(shown), before, again)
                 if len(shown) == LISTS_PER_SESSION:
                     return
             shown[step.item_id] = None
@@ -147,20 +154,19 @@ class Shop:
             if step.price is not None:
                 self.items.price[self.items.slot(step.item_id)] = step.price
 
-    def _context(self, state: UserState) -> Context:
+    def _context(self, state: UserState, at_ms: int, in_view: frozenset[str]) -> Context:
         if self._fresh is None:
             self._fresh = (*trending(self.items, self.popularity), newest(self.items))
         session = session_vector(state, self.items, self.space, self._policy)
         taste = taste_vector(state, self.items, self.space)
-        newest_step = state.interactions[-1]
         return Context(
             state=state,
-            at_ms=newest_step.at_ms,
+            at_ms=at_ms,
             items=self.items,
             space=self.space,
             rows={i: self._view(i) for i in rows_needed(state, self._policy) if i in self._rows},
             popularity=self.popularity,
-            in_view=frozenset((newest_step.item_id,)),
+            in_view=in_view,
             trending=self._fresh[0],
             trending_by_category=self._fresh[1],
             new_items=self._fresh[2],

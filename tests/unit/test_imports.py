@@ -16,6 +16,7 @@ USE_CASES = [
     for name in (
         "recommender",
         "search_results",
+        "explaining",
         "catalog",
         "item_signals",
         "learnt",

@@ -509,6 +509,7 @@ class Recommender:
             items=made,
             segment=trigger.segment,
             warnings=composed.warnings,
+            policy=self._policy.name,
         )
         self._list_log.note(answer, context, found)
         return answer
@@ -591,6 +592,7 @@ class Recommender:
             degraded=answer.degraded,
             items=answer.items,
             reordered=True,
+            policy=self._policy.name,
         )
 
     def _count(self, published: Sequence[tuple[_Shopper, list[RecommendationList]]]) -> None:

@@ -36,8 +36,8 @@ def show(user_id: UserId, config: ConfigFile = None, json: Json = False) -> None
 def erase(user_id: UserId, config: ConfigFile = None, json: Json = False) -> None:
     """Erase a shopper's state, last list and reordered search results, and say what was removed.
 
-    A list's null value tells readers to forget it. The shopper's events stay on the in-topics until
-    those topics' retention removes them; an event that arrives later begins a new state.
+    A list's null value tells readers to forget it. The shopper's events, and what came of lists, stay on
+    their topics until those topics' retention removes them; an event that arrives later begins a new state.
 
     \b
     Examples:
@@ -80,6 +80,7 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
     from stream.adapters.kafka_clients import producer
     from stream.adapters.kafka_reading import keys_beginning, partition_of
     from stream.adapters.redis_client import connect
+    from stream.adapters.redis_kept_lists import RedisKeptLists
     from stream.adapters.redis_state import RedisStateStore
     from stream.core.events import results_key
 
@@ -88,6 +89,8 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
     async with connect(config.redis.url, config.redis.timeout_ms) as client:
         store = RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days)
         erased = await store.erase(user_id)
+        kept = RedisKeptLists(client, config.policy.attribution_hours, config.redis.key_prefix)
+        await kept.erase(user_id)
     async with producer(config.kafka.bootstrap) as sender:
         topic, key = config.topics.recommendations, user_id.encode()
         results = await keys_beginning(config.kafka.bootstrap, topic, results_key(user_id, ""), key)

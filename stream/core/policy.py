@@ -41,6 +41,8 @@ class ExplorationPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Business rules and bounds; the weights of the ranking are trained and live in the model."""
 
+    name: Annotated[str, Meta(max_length=100)] = ""
+    """What lists call the policy they were made by, and with them what is told of them."""
     list_length: int = 20
     """Items in a list."""
     list_valid_hours: float = 24.0

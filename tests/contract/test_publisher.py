@@ -19,7 +19,7 @@ from stream.adapters import kafka_topics, vector_record
 from stream.adapters.kafka_publisher import DEAD_LETTER_KEPT_BYTES, KafkaPublisher
 from stream.config import Config, load_config
 from stream.core import list_log
-from stream.core.events import RecommendationList, RecommendedItem, Trigger
+from stream.core.events import AttributedItem, Attribution, RecommendationList, RecommendedItem, Trigger
 from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, decode_increments
 from stream.errors import PublishUnavailable
@@ -45,6 +45,7 @@ class Bench(Protocol):
 
     async def lists(self) -> list[RecommendationList]: ...
     async def signals(self) -> list[tuple[str, Increment]]: ...
+    async def attributions(self) -> list[Attribution]: ...
     async def vectors(self) -> list[tuple[str, ItemVector | None]]: ...
     async def list_log(self) -> list[LoggedList]: ...
     async def dead_letters(self) -> list[DeadLetter]: ...
@@ -59,6 +60,9 @@ class FakeBench:
 
     async def signals(self) -> list[tuple[str, Increment]]:
         return self.publisher.signals
+
+    async def attributions(self) -> list[Attribution]:
+        return self.publisher.attributions
 
     async def vectors(self) -> list[tuple[str, ItemVector | None]]:
         return self.publisher.vectors
@@ -107,6 +111,12 @@ class KafkaBench:
             for one in await self.read(self.config.topics.item_signals)
             for increment in decode_increments(one.value or b"")
         ]
+
+    async def attributions(self) -> list[Attribution]:
+        written = await self.read(self.config.topics.attributions)
+        records = [msgspec.json.decode(one.value or b"", type=Attribution) for one in written]
+        assert [one.key for one in written] == [record.user_id.encode() for record in records]
+        return records
 
     async def vectors(self) -> list[tuple[str, ItemVector | None]]:
         return [
@@ -249,6 +259,35 @@ def test_increments_of_an_item_keep_their_order_over_calls(run: Run) -> None:
         mug = [increment for item_id, increment in written if item_id == "mug"]
         assert mug == [increment for call in range(20) for increment in _increments(10 * call, 3)]
         assert len(written) == 80
+
+    run(body)
+
+
+def test_attributions_are_written_in_order(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        records = [
+            Attribution(
+                schema_version=1,
+                attribution_id=f"a{number}",
+                user_id=user_id,
+                outcome="purchase",
+                event_id=f"e{number}",
+                event_time=NOW_MS,
+                recommendation_id="r1",
+                placement="home",
+                generated_at=NOW_MS - 5,
+                matched="item",
+                model_versions={"reranker": "3"},
+                items=[AttributedItem("カップ", 2, "new", 0.25, True, 2, 1.5)],
+                policy="autumn",
+                currency="EUR",
+                value=3.0,
+            )
+            for number, user_id in enumerate(["ann", "ユーザー", "ann"])
+        ]
+        await bench.publisher.publish_attributions([])
+        await bench.publisher.publish_attributions(records)
+        assert await bench.attributions() == records
 
     run(body)
 

@@ -138,43 +138,43 @@ def next_item(
       streamrec evaluate next-item --events shop.csv --from 2024-05-01 \\
         --columns user=customer_id,item=sku,time=ts,text=title --json -
     """
-    _one_thread()
+    one_thread()
     started_s = time.monotonic()
     from stream.evaluation import next_item as measuring
 
-    window = _window(start, end, every, at)
-    chosen = _policy(policy)
-    ranking = _ranking(model, learning, seed)
-    with _progress(sys.stderr.isatty()) as step:
-        sessions, bad = _read(events, format, columns, chosen, step)
-        vectors = _vectors(sessions, cache, step)
-        measured = _measure(sessions, vectors, window, ranking, chosen, warm_up, step)
+    window = window_of(start, end, every, at)
+    chosen = policy_of(policy)
+    ranking = ranking_of(model, learning, seed)
+    with progress_bars(sys.stderr.isatty()) as step:
+        sessions, bad = read_sessions(events, format, columns, chosen, step)
+        vectors = vectors_of(sessions, cache, step)
+        measured = measure(sessions, vectors, window, ranking, chosen, warm_up, step)
     found = {
         **measuring.figures(measured, seed),
-        **_about(events, window, vectors, bad),
+        **about(events, window, vectors, bad),
         "policy": str(policy or "default"),
         "seconds": round(time.monotonic() - started_s, 1),
     }
     _give(found, bad, json, plots)
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Small products are fastest on one thread, and on one their sums always have the same order."""
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
 
-def _window(start: str, end: str | None, every: int, at: int) -> Window:
+def window_of(start: str, end: str | None, every: int, at: int) -> Window:
     from stream.evaluation.next_item import Window
 
-    from_ms = _time(start, "--from")
-    to_ms = None if end is None else _time(end, "--to")
+    from_ms = time_of(start, "--from")
+    to_ms = None if end is None else time_of(end, "--to")
     if to_ms is not None and to_ms <= from_ms:
         raise typer.BadParameter(f"{end} is not after {start}", param_hint="--to")
     return Window(from_ms, to_ms, every, at)
 
 
-def _time(text: str, option: str) -> int:
+def time_of(text: str, option: str) -> int:
     from stream.evaluation.log import parse_time
 
     at_ms = parse_time(text)
@@ -185,7 +185,7 @@ def _time(text: str, option: str) -> int:
     return at_ms
 
 
-def _policy(path: Path | None) -> Policy:
+def policy_of(path: Path | None) -> Policy:
     """The policy of a measurement: what a file says, over the defaults of the protocol."""
     import msgspec
 
@@ -199,7 +199,7 @@ def _policy(path: Path | None) -> Policy:
     return msgspec.structs.replace(POLICY, **changes)
 
 
-def _ranking(model: Path | None, learning: bool, seed: int) -> Ranking:
+def ranking_of(model: Path | None, learning: bool, seed: int) -> Ranking:
     from stream.core.ranking import FEATURES
     from stream.evaluation.next_item import Blended, Learnt, Served
     from stream.models.loading import load_reranker
@@ -226,7 +226,7 @@ Step = Callable[[str, int | None], Callable[[int], None]]
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Step]:
+def progress_bars(shown: bool) -> Iterator[Step]:
     """One bar for each part of the work, on stderr; none where nobody looks."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -247,7 +247,7 @@ def _progress(shown: bool) -> Iterator[Step]:
         yield step
 
 
-def _read(
+def read_sessions(
     events: list[Path], format: str | None, columns: str, policy: Policy, step: Step
 ) -> tuple[list[Session], BadRows]:
     from stream.evaluation.log import BadRows, Format, parse_columns, read_log
@@ -273,7 +273,7 @@ def _read(
     return sessions, bad
 
 
-def _vectors(sessions: list[Session], cache: Path | None, step: Step) -> TextVectors:
+def vectors_of(sessions: list[Session], cache: Path | None, step: Step) -> TextVectors:
     from stream.evaluation.sessions import texts
     from stream.evaluation.text_vectors import text_vectors
     from stream.local.cache import cache_folder
@@ -285,7 +285,7 @@ def _vectors(sessions: list[Session], cache: Path | None, step: Step) -> TextVec
     return made
 
 
-def _measure(
+def measure(
     sessions: list[Session],
     vectors: TextVectors,
     window: Window,
@@ -319,7 +319,7 @@ def _measure(
     return measured
 
 
-def _about(events: list[Path], window: Window, vectors: TextVectors, bad: BadRows) -> dict[str, Any]:
+def about(events: list[Path], window: Window, vectors: TextVectors, bad: BadRows) -> dict[str, Any]:
     """What the figures are of."""
     return {
         "at": window.at,
@@ -349,10 +349,10 @@ def _give(found: dict[str, Any], bad: BadRows, json: str | None, plots: Path | N
     if plots is not None:
         written = report.write_plots(found, plots)
         say(f"wrote {', '.join(map(str, written))}")
-    _write(found, json, report.tables)
+    write(found, json, report.tables)
 
 
-def _write(found: dict[str, Any], json: str | None, tables: Callable[[dict[str, Any]], Any]) -> None:
+def write(found: dict[str, Any], json: str | None, tables: Callable[[dict[str, Any]], Any]) -> None:
     """JSON on standard output or in a file, else tables."""
     import msgspec
     from rich.console import Console

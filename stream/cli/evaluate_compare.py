@@ -45,13 +45,13 @@ def compare(
       streamrec evaluate compare default.toml varied.toml --from 2011-06-01 --every 8 \\
         --events ../shared/data/online_retail/events.csv.gz
     """
-    evaluate._one_thread()
+    evaluate.one_thread()
     started_s = time.monotonic()
     from stream.evaluation.compare import compared
     from stream.evaluation.report import compared as table
 
-    window = evaluate._window(start, end, every, at)
-    policies = {str(path): evaluate._policy(path) for path in (first, second)}
+    window = evaluate.window_of(start, end, every, at)
+    policies = {str(path): evaluate.policy_of(path) for path in (first, second)}
     if len(policies) < 2:
         raise typer.BadParameter(f"{first} is both policies; give two files")
     gaps = {policy.session_gap_minutes for policy in policies.values()}
@@ -60,15 +60,15 @@ def compare(
             "the policies differ in session_gap_minutes, by which the log is cut into sessions; "
             "give both the same"
         )
-    with evaluate._progress(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate._read(events, format, columns, policies[str(first)], step)
-        vectors = evaluate._vectors(sessions, cache, step)
+    with evaluate.progress_bars(sys.stderr.isatty()) as step:
+        sessions, bad = evaluate.read_sessions(events, format, columns, policies[str(first)], step)
+        vectors = evaluate.vectors_of(sessions, cache, step)
         runs = {
-            name: evaluate._measure(
+            name: evaluate.measure(
                 sessions,
                 vectors,
                 window,
-                evaluate._ranking(None, True, seed),
+                evaluate.ranking_of(None, True, seed),
                 policy,
                 warm_up,
                 step,
@@ -78,9 +78,9 @@ def compare(
         }
     found: dict[str, Any] = {
         **compared(runs, seed),
-        **evaluate._about(events, window, vectors, bad),
+        **evaluate.about(events, window, vectors, bad),
         "seconds": round(time.monotonic() - started_s, 1),
     }
     for line in bad.lines():
         say(line)
-    evaluate._write(found, json, table)
+    evaluate.write(found, json, table)

@@ -64,33 +64,33 @@ def diversity(
       streamrec evaluate diversity --events ../shared/data/online_retail/events.csv.gz \\
         --from 2011-06-01 --to 2011-09-01 --every 8 --plot curve.png --json curve.json
     """
-    evaluate._one_thread()
+    evaluate.one_thread()
     started_s = time.monotonic()
     from stream.evaluation import diversity_curve
     from stream.evaluation.next_item import Learnt, seed_of
     from stream.evaluation.policies import Policies
 
-    window = evaluate._window(start, end, every, at)
-    chosen = evaluate._policy(policy)
+    window = evaluate.window_of(start, end, every, at)
+    chosen = evaluate.policy_of(policy)
     tried = Policies(diversity_curve.policies(chosen), at, seed_of)
-    with evaluate._progress(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate._read(events, format, columns, chosen, step)
-        vectors = evaluate._vectors(sessions, cache, step)
+    with evaluate.progress_bars(sys.stderr.isatty()) as step:
+        sessions, bad = evaluate.read_sessions(events, format, columns, chosen, step)
+        vectors = evaluate.vectors_of(sessions, cache, step)
         ranking = Learnt(seed)
-        measured = evaluate._measure(
+        measured = evaluate.measure(
             sessions, vectors, window, ranking, chosen, warm_up, step, plain=False, watch=tried.watch
         )
     found = {
         **diversity_curve.figures(tried.figures(seed), diversity_curve.STRENGTHS),
         "lists": len(measured.asked.sessions),
         "ranking": measured.ranking,
-        **evaluate._about(events, window, vectors, bad),
+        **evaluate.about(events, window, vectors, bad),
         "seconds": round(time.monotonic() - started_s, 1),
     }
     if plot is not None:
         diversity_curve.plot(found, at, plot)
         say(f"wrote {plot}")
-    evaluate._write(found, json, _tables)
+    evaluate.write(found, json, _tables)
 
 
 def _tables(found: dict[str, Any]) -> RenderableType:

@@ -57,18 +57,18 @@ def fidelity(
       streamrec evaluate fidelity --events ../shared/data/online_retail/events.csv.gz \\
         --from 2011-06-01 --to 2011-09-01 --every 64 --json -
     """
-    evaluate._one_thread()
+    evaluate.one_thread()
     started_s = time.monotonic()
     from stream.evaluation import fidelity as measuring
 
-    window = evaluate._window(start, end, every, at)
-    chosen = evaluate._policy(policy)
-    ranking = evaluate._ranking(None, learning, seed)
+    window = evaluate.window_of(start, end, every, at)
+    chosen = evaluate.policy_of(policy)
+    ranking = evaluate.ranking_of(None, learning, seed)
     tested = measuring.Fidelity(ranking, chosen, at, reasons, seed)
-    with evaluate._progress(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate._read(events, format, columns, chosen, step)
-        vectors = evaluate._vectors(sessions, cache, step)
-        evaluate._measure(
+    with evaluate.progress_bars(sys.stderr.isatty()) as step:
+        sessions, bad = evaluate.read_sessions(events, format, columns, chosen, step)
+        vectors = evaluate.vectors_of(sessions, cache, step)
+        evaluate.measure(
             sessions, vectors, window, ranking, chosen, warm_up, step, plain=False, watch=tested.watch
         )
     try:
@@ -77,10 +77,10 @@ def fidelity(
         raise typer.BadParameter(f"{error}; choose another --from, --to or --every") from None
     found = {
         **figures,
-        **evaluate._about(events, window, vectors, bad),
+        **evaluate.about(events, window, vectors, bad),
         "seconds": round(time.monotonic() - started_s, 1),
     }
-    evaluate._write(found, json, _table)
+    evaluate.write(found, json, _table)
 
 
 def _table(found: dict[str, Any]) -> RenderableType:

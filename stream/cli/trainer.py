@@ -117,10 +117,10 @@ def warm_up(
 
     folder = _repository(repository)
     number = version or str(max(map(int, versions(folder, "reranker")), default=0) + 1)
-    until_ms = evaluate._time(until, "--until")
-    with evaluate._progress(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate._read(events, format, columns, POLICY, step)
-        vectors = evaluate._vectors(sessions, cache, step)
+    until_ms = evaluate.time_of(until, "--until")
+    with evaluate.progress_bars(sys.stderr.isatty()) as step:
+        sessions, bad = evaluate.read_sessions(events, format, columns, POLICY, step)
+        vectors = evaluate.vectors_of(sessions, cache, step)
         try:
             warm = learn(
                 sessions,

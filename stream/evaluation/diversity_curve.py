@@ -11,7 +11,7 @@ import msgspec
 from stream.core.policy import DiversityPolicy, ExplorationPolicy, Policy
 from stream.errors import WrongFile
 
-STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 METHODS: tuple[Literal["mmr", "dpp"], ...] = ("mmr", "dpp")
 PLAIN = "by score"
 MOST_LOST = 0.01

@@ -25,6 +25,7 @@ from stream.core.ranking import FEATURES, blended, features
 from stream.core.rules.in_force import NO_RULES
 from stream.evaluation import metrics
 from stream.evaluation.baselines import Baseline, ItemKnn, Popularity
+from stream.evaluation.cold_start import NewItems
 from stream.evaluation.intervals import Bootstrap
 from stream.evaluation.replay import LISTS_PER_SESSION, POLICY, ListAsked, Vectors, replay
 from stream.evaluation.sessions import Session
@@ -78,14 +79,22 @@ class Ranking(Protocol):
 
 
 class Learnt:
-    """The reranker that learns online; the linear blend ranks until it has learnt from `first_lists`."""
+    """The reranker that learns online; the linear blend ranks until it has learnt from `first_lists`.
+
+    Args:
+        begun: what it goes on from; from nothing where it is None.
+    """
 
     learns = True
 
     def __init__(
-        self, seed: int = 0, first_lists: int = FIRST_LISTS, learning: Learning | None = None
+        self,
+        seed: int = 0,
+        first_lists: int = FIRST_LISTS,
+        learning: Learning | None = None,
+        begun: OnlineLearner | None = None,
     ) -> None:
-        self._learner = OnlineLearner(FEATURES, seed, learning)
+        self._learner = begun or OnlineLearner(FEATURES, seed, learning)
         self._first_lists = first_lists
 
     @property
@@ -179,6 +188,7 @@ class Measured(NamedTuple):
     learnt_every: int
     ranking: str
     warnings: Counter[str]
+    new_items: NewItems
 
 
 def run(
@@ -214,6 +224,7 @@ def run(
     ended = 0
     digest = hashlib.sha256()
     warnings: Counter[str] = Counter()
+    new_items = NewItems()
 
     def learnt(session: Session) -> None:
         nonlocal ended
@@ -232,6 +243,7 @@ def run(
         if choice.measured:
             scores = ranking.score(asked.context, asked.candidates)
             made = compose(asked.context, asked.candidates, scores, policy, NO_RULES, seed_of(asked))
+            new_items.watch(asked, scores, made)
             if watch is not None:
                 watch(asked, scores, made)
             warnings.update(made.warnings)
@@ -249,7 +261,7 @@ def run(
             keep = ~asked.candidates.seen
             rows = features(asked.context, asked.candidates)[keep]
             to_learn[asked.session.session_id].append((rows, int(keep[:place].sum())))
-    return Measured(window, asked_all, rankers, digest.hexdigest(), every, ranking.says, warnings)
+    return Measured(window, asked_all, rankers, digest.hexdigest(), every, ranking.says, warnings, new_items)
 
 
 def learnt_every(sessions: Sequence[Session], window: Window, lists: int = WARM_UP_LISTS) -> int:
@@ -353,6 +365,7 @@ def figures(measured: Measured, seed: int = 0) -> dict[str, Any]:
     found["sources"] = _sources(asked, ranks, window.at)
     found["history"] = _parts(_by_history(asked), ranks, window.at, groups, seed)
     found["after_events"] = _parts(_by_position(asked), ranks, window.at, groups, seed)
+    found["new_items"] = measured.new_items.figures(window.at)
     found["hit_rate_by_position"] = {
         name: _by_each_position(metrics.hits(np.array(tally.ranks), window.at), asked)
         for name, tally in measured.rankers.items()

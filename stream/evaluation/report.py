@@ -50,7 +50,11 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
     union = found["candidates"]
     sources.add_row("together", f"{union['mean']:.0f}", _number(union["recall"]), "", "")
     sources.add_row("the best 200 of them", "", _number(union["recall_at_200"]), "", "")
-    return Group(*parts, sources, *_notes(found))
+    young = Table("items younger than a week", "")
+    for name, value in found["new_items"].items():
+        if name != "days":
+            young.add_row(name.replace("_", " "), "" if value is None else f"{value:g}")
+    return Group(*parts, sources, young, *_notes(found))
 
 
 def compared(found: Mapping[str, Any]) -> RenderableType:

@@ -46,7 +46,8 @@ class Candidates:
     for never; `touches` [N] how often that is remembered; `transition` [N] how often it came near one
     of the session's items then, `followed` and `followed_newest` [N] how often after one and right after the
     newest; `visits_ago` [N] how many sessions ago it was last touched, `visits_with` [N] in how many, 0 for
-    never. `visits` is how many past sessions are known and `rhythm_days` what lies between two. `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
+    never. `visits` is how many past sessions are known and `rhythm_days` what lies between two.
+    `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
     the best. `offered` [N] has one bit for each of `OFFERS` that named the candidate. `seen` [N] marks items
     of the session, which are there only to fill up a list that would be too short.
     """
@@ -133,7 +134,7 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
     )
     seen_here = np.zeros(len(offered), np.bool_)
     seen_here[fill] = True
-    forward, backward = known.neighbours.of(slots, len(items.available))
+    related = known.neighbours.of(slots)
     bought_ms, touched_ms = np.zeros((2, len(slots)), np.int64)
     past = np.zeros((6, len(slots)), np.float32)
     history = known.history
@@ -153,7 +154,6 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
         strict=True,
     ):
         column[touched] = kind[kept]
-    following, following_share = known.neighbours.following(slots)
     cosines = _cosines(context, known.recent, slots)
     return Candidates(
         slots=slots,
@@ -161,11 +161,11 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
         row_items=tuple(known.neighbours.row_items),
         session_rows=len(known.recent),
         row_popularity=known.neighbours.popularity,
-        forward=forward,
-        backward=backward,
-        recent=known.neighbours.in_fashion(slots),
-        following=following,
-        following_share=following_share,
+        forward=related.forward,
+        backward=related.backward,
+        recent=related.recent,
+        following=related.following,
+        following_share=related.following_share,
         companions=known.neighbours.companions()[slots],
         bought_ms=bought_ms,
         touched_ms=touched_ms,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from stream.core.signals import BACKWARD as BACKWARD
 from stream.core.signals import (
     GAP_DECAY,
     NEAR,
-    NEGLIGIBLE,
     NEIGHBOUR_DAYS,
     POPULARITY_DAYS,
     REACH,
@@ -71,6 +70,20 @@ def evidence(context: Context, policy: Policy) -> Evidence:
     session, before = split(context.state, policy)
     neighbours = Neighbours(context, session[:SESSION_ROWS], before[:HISTORY_ROWS])
     return Evidence(context, policy, session, before, neighbours, History(context, session, policy))
+
+
+class Related(NamedTuple):
+    """What R rows say of N slots: weights [R, N], 0 where they are no neighbours; the others are [N].
+
+    `recent` is the recency weighted cosine with the session of the last weeks, `following` how much came
+    right after the newest item, `following_share` its part of all that did.
+    """
+
+    forward: FloatArray
+    backward: FloatArray
+    recent: FloatArray
+    following: FloatArray
+    following_share: FloatArray
 
 
 class Neighbours:
@@ -130,30 +143,6 @@ class Neighbours:
         found = np.bincount(around.ravel() + 1, pull.ravel(), minlength=capacity + 1)
         return found[1:].astype(np.float32)
 
-    def following(self, slots: IntArray) -> tuple[FloatArray, FloatArray]:
-        """How much of slots came right after the newest item, in weights and in shares of all that did."""
-        weights = np.zeros(len(self._context.items.available), np.float32)
-        if self._views:
-            view = self._views[0]
-            weights[view.slots] = neighbours_at(view.next, self._context.at_ms)
-        found = weights[slots]
-        return found, found / (weights.sum() + FOLLOWING_SHRINK)
-
-    def in_fashion(self, slots: IntArray) -> FloatArray:
-        """The recency weighted cosine of slots with the session's items, of the last weeks."""
-        context = self._context
-        total = np.zeros(len(context.items.available), np.float32)
-        month = POPULARITY_DAYS.index(RECENT_DAYS)
-        rows = [context.items.slot(item_id) for item_id in self.row_items[: len(self._views)]]
-        logs = [NEGLIGIBLE if slot is None else context.popularity[slot, month] for slot in rows]
-        own = neighbours_at(np.array(logs, np.float32), context.at_ms, RECENT_DAYS)
-        scales = np.float32(RECENCY) ** np.arange(len(own)) / np.sqrt(own + np.float32(SHRINK))
-        for scale, view in zip(scales, self._views, strict=True):
-            total[view.slots] += scale * neighbours_at(view.recent, context.at_ms, RECENT_DAYS)
-        own = neighbours_at(context.popularity[slots, month], context.at_ms, RECENT_DAYS)
-        found: FloatArray = total[slots] / np.sqrt(own + np.float32(SHRINK))
-        return found
-
     def _best(self, rows: slice, recency: float, limit: int) -> IntArray:
         popularity = self.popularity[rows]
         weights = np.zeros(len(self.popularity), np.float32)
@@ -175,17 +164,42 @@ class Neighbours:
             found = found[np.argpartition(-score, limit)[:limit]]
         return found.astype(np.int32)
 
-    def of(self, slots: IntArray, capacity: int) -> tuple[FloatArray, FloatArray]:
-        """Forward and backward weights [R, len(slots)] of some slots, 0 where they are no neighbours."""
-        column = np.full(capacity, -1, np.int32)
-        column[slots] = np.arange(len(slots), dtype=np.int32)
+    def of(self, slots: IntArray) -> Related:
+        """What the rows say of some slots."""
+        count = len(slots)
+        column = np.full(len(self._context.items.available), -1, np.int32)
+        column[slots] = np.arange(count, dtype=np.int32)
         at = column[self._slots]
         entries = np.flatnonzero(at >= 0)
         row, at = self._row[entries], at[entries]
-        forward, backward = np.zeros((2, len(self.row_items), len(slots)), np.float32)
+        forward, backward = np.zeros((2, len(self.row_items), count), np.float32)
         forward[row, at] = self._forward[entries]
         backward[row, at] = self._backward[entries]
-        return forward, backward
+        recent, following = np.zeros((2, count), np.float32)
+        share = 0.0
+        if self._views:
+            session = np.searchsorted(row, self._session_rows)
+            found = self._of_month(entries[:session], row[:session])
+            recent = np.bincount(at[:session], found, count).astype(np.float32)
+            recent /= np.sqrt(self._month_popularity(slots) + np.float32(SHRINK))
+            newest = np.searchsorted(row, 1)
+            after = neighbours_at(self._views[0].next, self._context.at_ms)
+            following[at[:newest]] = after[entries[:newest]]
+            share = 1.0 / (float(after.sum()) + FOLLOWING_SHRINK)
+        return Related(forward, backward, recent, following, following * np.float32(share))
+
+    def _of_month(self, entries: NDArray[np.intp], row: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What entries of the session's rows weigh in the sum of cosines of the last weeks."""
+        slots = [self._context.items.slot(item_id) for item_id in self.row_items[: self._session_rows]]
+        known = np.array([-1 if slot is None else slot for slot in slots], np.int32)
+        own = np.where(known >= 0, self._month_popularity(known), 0.0)
+        scale = RECENCY ** np.arange(len(own)) / np.sqrt(own + SHRINK)
+        recent = np.concatenate([view.recent for view in self._views])[entries]
+        return scale[row] * neighbours_at(recent, self._context.at_ms, RECENT_DAYS)
+
+    def _month_popularity(self, slots: IntArray) -> FloatArray:
+        month = POPULARITY_DAYS.index(RECENT_DAYS)
+        return neighbours_at(self._context.popularity[slots, month], self._context.at_ms, RECENT_DAYS)
 
 
 class History:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -64,6 +65,7 @@ _LARGEST = np.float32(30.0)
 _popularity_ms = tuple(days * DAY_MS for days in POPULARITY_DAYS)
 _neighbour_ms = NEIGHBOUR_DAYS * DAY_MS
 _recent_ms = RECENT_DAYS * DAY_MS
+_column_ms = (_neighbour_ms, _neighbour_ms, _recent_ms, _neighbour_ms)
 _log_gap_decay = math.log(GAP_DECAY)
 _GLIMPSE_BYTES = 8 + 2 * NEAR
 _COLUMN_BYTES = 4 * 4
@@ -353,94 +355,92 @@ def _add(one: float, other: float) -> float:
 
 def _merge(row: ItemSignals, new: Sequence[Increment]) -> ItemSignals:
     """Add pairs and glimpses to a row, and drop the lightest neighbours and the oldest glimpses."""
-    sums: tuple[dict[str, float], ...] = ({}, {}, {}, {})
-    forward, backward, recent, following = sums
+    newest_ms = max(increment.at_ms for increment in new)
+    positions = {item_id: position for position, item_id in enumerate(row.neighbours)}
+    added: dict[int, list[float]] = {}
     for increment in new:
-        at, recently = increment.at_ms / _neighbour_ms, increment.at_ms / _recent_ms
-        for side, share, pairs in (
-            (forward, 1.0, increment.forward),
-            (backward, BACKWARD, increment.backward),
-        ):
+        age_ms = newest_ms - increment.at_ms
+        faded, month_faded = 2.0 ** (-age_ms / _neighbour_ms), 2.0 ** (-age_ms / _recent_ms)
+        for side, share, pairs in ((0, 1.0, increment.forward), (1, BACKWARD, increment.backward)):
             for item_id, pair_weight in pairs:
                 if pair_weight > 0:
-                    weight = math.log2(pair_weight)
-                    side[item_id] = _add(side.get(item_id, NEGLIGIBLE), at + weight)
-                    weight += math.log2(share) + recently
-                    recent[item_id] = _add(recent.get(item_id, NEGLIGIBLE), weight)
-        for item_id, pair_weight in increment.forward:
-            if pair_weight >= 1.0:
-                weight = at + math.log2(pair_weight)
-                following[item_id] = _add(following.get(item_id, NEGLIGIBLE), weight)
-    positions = {item_id: position for position, item_id in enumerate(row.neighbours)}
-    for item_id in recent:
-        positions.setdefault(item_id, len(positions))
-    names = tuple(positions)
-    columns = np.full((4, len(names)), NEGLIGIBLE, np.float32)
+                    sums = added.setdefault(positions.setdefault(item_id, len(positions)), [0.0] * 4)
+                    sums[side] += pair_weight * faded
+                    sums[2] += pair_weight * share * month_faded
+                    if pair_weight >= 1.0 and not side:
+                        sums[3] += pair_weight * faded
+    columns = np.full((4, len(positions)), NEGLIGIBLE, np.float32)
     columns[:, : len(row.neighbours)] = row[3:7]
-    for column, added in zip(columns, sums, strict=True):
-        if added:
-            places = [positions[item_id] for item_id in added]
-            column[places] = [
-                _add(before, weight)
-                for before, weight in zip(column[places].tolist(), added.values(), strict=True)
-            ]
-    kept = _heaviest(names, columns)
-    place = np.full(max(len(names), NOBODY + 1), NOBODY, np.int64)
-    place[kept] = np.arange(len(kept))
-    glimpses = _glimpses(row, new, positions, place)
-    if len(kept) < len(names):
-        names = tuple(names[position] for position in kept.tolist())
-        columns = columns[:, kept]
+    if added:
+        places = list(added)
+        with np.errstate(divide="ignore"):  # the logarithm of nothing is what stands for it
+            logs = np.log2(np.array(list(added.values())).T)
+        logs += np.array([[newest_ms / half_life_ms] for half_life_ms in _column_ms])
+        columns[:, places] = np.logaddexp2(columns[:, places], logs)
+    names = tuple(positions)
+    dropped = _lightest(names, columns)
+    around = _glimpses(row, new, positions)
+    if len(dropped):
+        kept = np.ones(max(len(names), NOBODY + 1), np.bool_)
+        kept[dropped] = False
+        place = np.where(kept, np.cumsum(kept) - 1, NOBODY)
+        around = around._replace(around=np.where(around.around < 0, NOBODY, place[around.around]))
+        names = tuple(compress(names, kept.tolist()))
+        columns = columns[:, kept[: columns.shape[1]]]
     return row._replace(
         neighbours=names,
         forward=columns[0],
         backward=columns[1],
         recent=columns[2],
         next=columns[3],
-        sessions=glimpses[0],
-        seen_s=glimpses[1],
-        around=glimpses[2],
+        sessions=around.sessions,
+        seen_s=around.seen_s,
+        around=np.where(around.around < 0, NOBODY, around.around).astype(np.uint8),
     )
 
 
-def _heaviest(names: Sequence[str], columns: FloatArray) -> NDArray[np.intp]:
-    """The positions of the neighbours that a row has room for, in order."""
-    letters = sum(map(len, names)) if "".join(names).isascii() else sum(len(n.encode()) for n in names)
+def _lightest(names: Sequence[str], columns: FloatArray) -> NDArray[np.intp]:
+    """The positions of the neighbours that a row has no room for."""
+    letters = len("".join(names).encode())
     bytes_each = _COLUMN_BYTES + 1 + letters / max(1, len(names))
     room = min(MAX_NEIGHBOURS, int((MAX_ROW_BYTES - GLIMPSES * _GLIMPSE_BYTES - 200) / bytes_each))
     surplus = len(names) - room
     if surplus <= 0:
-        return np.arange(len(names))
-    lightest = np.argpartition(columns[:2].max(axis=0), surplus)[:surplus]
-    return np.setdiff1d(np.arange(len(names)), lightest, assume_unique=True)
+        return np.zeros(0, np.intp)
+    return np.argpartition(columns[:2].max(axis=0), surplus)[:surplus]
 
 
-def _glimpses(
-    row: ItemSignals, new: Sequence[Increment], positions: Mapping[str, int], place: NDArray[np.int64]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]:
-    """Add to the row's `sessions`, `seen_s` and `around`; the newest stay.
+class _Glimpses(NamedTuple):
+    """Columns of a row in the making: `around` holds positions of any size, -1 for nobody."""
 
-    Args:
-        positions: of neighbours before the lightest were dropped.
-        place: by such a position, the neighbour's place now, `NOBODY` where it was dropped.
-    """
-    before = np.where(row.around == NOBODY, NOBODY, place[row.around]).tolist()
-    around: dict[int, list[int]] = dict(zip(row.sessions.tolist(), before, strict=True))
-    seen_s = dict(zip(around, row.seen_s.tolist(), strict=True))
+    sessions: NDArray[np.uint32]
+    seen_s: NDArray[np.uint32]
+    around: NDArray[np.int64]
+
+
+def _glimpses(row: ItemSignals, new: Sequence[Increment], positions: Mapping[str, int]) -> _Glimpses:
+    """Add to the row's sessions; the newest stay."""
+    sessions, seen_s = row.sessions.tolist(), row.seen_s.tolist()
+    around = row.around.astype(np.int64)
+    around[around == NOBODY] = -1
+    near = list(around)
     for increment in new:
         if not increment.session:
             continue
-        near = around.setdefault(increment.session, [NOBODY] * (2 * NEAR))
-        heard_s = max(seen_s.get(increment.session, 0), increment.at_ms // 1000)
-        seen_s[increment.session] = min(heard_s, 0xFFFFFFFF)
+        if increment.session not in sessions:
+            sessions.append(increment.session)
+            seen_s.append(0)
+            near.append(np.full(2 * NEAR, -1))
+        place = sessions.index(increment.session)
+        seen_s[place] = max(seen_s[place], min(increment.at_ms // 1000, 0xFFFFFFFF))
         for first, step, pairs in ((NEAR, 1, increment.forward), (NEAR - 1, -1, increment.backward)):
             for item_id, pair_weight in pairs:
                 between = round(math.log(pair_weight) / _log_gap_decay) if pair_weight > 0 else NEAR
                 if 0 <= between < NEAR:
-                    near[first + step * between] = int(place[positions[item_id]])
-    newest = sorted(around, key=lambda session: (seen_s[session], session), reverse=True)[:GLIMPSES]
-    return (
-        np.array(newest, np.uint32),
-        np.array([seen_s[session] for session in newest], np.uint32),
-        np.array([around[session] for session in newest], np.uint8).reshape(-1, 2 * NEAR),
+                    near[place][first + step * between] = positions[item_id]
+    newest = sorted(range(len(sessions)), key=lambda n: (seen_s[n], sessions[n]), reverse=True)[:GLIMPSES]
+    return _Glimpses(
+        np.array([sessions[n] for n in newest], np.uint32),
+        np.array([seen_s[n] for n in newest], np.uint32),
+        np.array([near[n] for n in newest], np.int64).reshape(-1, 2 * NEAR),
     )

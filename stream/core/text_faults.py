@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from stream.core.disguise import INVISIBLE, mixed_words
+from stream.core.letters import likely
 from stream.core.shop_words import FUNCTION_WORDS, KINDS, MAKERS, kinds_in, makers_in
 
 PLAIN = frozenset(
@@ -78,6 +79,14 @@ def damaged(text: str, strange: str, head: list[str], body: list[str], words: se
     return max(strength, at(len(odd), (0.0, 0.2, 0.4, 0.6)))
 
 
+def gibberish(head: list[str]) -> float:
+    """A title whose letters follow one another as they do in no language."""
+    mean, count = likely(set(head))
+    if count < 3:
+        return 0.0
+    return 0.6 if mean < 2.8 else 0.3 if mean < 3.2 else 0.0
+
+
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,8}|#\d{2,5});")
 
 
@@ -127,6 +136,15 @@ def _in_a_row(words: list[str]) -> float:
 
 _KINDS_IN_TITLE = (0.0, 0.0, 0.0, 0.52, 0.65, 0.75, 0.85)
 _KINDS_IN_BODY = (0.0, 0.0, 0.0, 0.0, 0.2, 0.4, 0.55, 0.65, 0.75)
+
+
+_HASHTAG = re.compile(r"(?<![\w&#])#[^\W\d_]\w{2,}")
+_HASHTAGS = (0.0, 0.1, 0.2, 0.4, 0.55, 0.65, 0.75, 0.85)
+
+
+def hashtags(text: str) -> float:
+    """Words that are there to be found by, as in a social network."""
+    return at(len(_HASHTAG.findall(text)) if "#" in text else 0, _HASHTAGS)
 
 
 def brands(head: list[str]) -> float:
@@ -187,6 +205,28 @@ ignore disregard forget override bypass assistant chatbot prompt system instruct
 recommend relevance score always ai llm gpt im_start inst ignoriere ignorez ignora anweisungen
 """
 _COMMAND_WORDS = frozenset(_COMMANDS.split())
+_READERS = (
+    r"(?:search\s+engine|(?:language|ranking|retrieval|recommendation|ai)\s+model|(?:ranking|search)\s+algorithm|"
+    r"algorithm|recommender|crawler|classifier|evaluator|chatbot|assistant|indexer|ranker)s?"
+)
+_JUDGED = (
+    r"(?:relevan\w+|rank\w*|judge?ment|judge|match|favou?r\w*|prefer\w*|treat|score|rate|prioriti\w+|top|first|"
+    r"best)"
+)
+_ADDRESSED = re.compile(
+    r"\b(?:to|for|dear|hey|hello|hi|attention|note|message)\s+(?:the\s+|this\s+|all\s+|any\s+|an?\s+)?"
+    rf"{_READERS}\b"
+    rf".{{0,120}}\b{_JUDGED}\b"
+)
+"""Somebody who ranks is spoken to, and told how."""
+_ABROAD = re.compile(
+    # To ignore or forget, in the imperative, and soon the instructions: German, Dutch, French, Spanish,
+    # Portuguese, Italian, Swedish, Danish, Polish, Czech.
+    r"\b(?:ignor\w*|verg[ei]\w+|negeer|omite|omita|oubli\w+|olvid\w+|esque[cç]\w+|desconsider\w+|dimentica\w*|"
+    r"trascura\w*|bortse|glöm|glem|zignoruj|zapomnij|pomiń|zapomeň|přehlédni)\b.{0,40}"
+    r"\b(?:anweisung\w*|vorgabe\w*|regeln|instructie\w*|opdracht\w*|consigne\w*|instruction\w*|instruccion\w*|"
+    r"instrucciones|instruç\w+|istruzion\w*|anvisning\w*|instruktion\w*|instrukcj\w*|polecen\w*|pokyn\w*)\b"
+)
 _INSTRUCTION = re.compile(
     r"\b(?:ignor\w+|disregard|forget|override|bypass)\b.{0,40}\b(?:previous|prior|above|earlier|all|every|any|"
     r"system|other|your|everything|précédent\w*|vorherig\w*|bisherig\w*|anterior\w*)\b"
@@ -208,9 +248,11 @@ _INSTRUCTION = re.compile(
 
 def instructions(lower: str, words: set[str]) -> float:
     """Sentences that speak to a model or to a ranking."""
-    if _COMMAND_WORDS.isdisjoint(words) and "<|" not in lower:
-        return 0.0
-    return at(len(_INSTRUCTION.findall(lower)), (0.0, 0.7, 0.85, 0.95))
+    found = 0
+    if not _COMMAND_WORDS.isdisjoint(words) or "<|" in lower:
+        found += len(_INSTRUCTION.findall(lower))
+    found += len(_ADDRESSED.findall(lower)) + len(_ABROAD.findall(lower))
+    return at(found, (0.0, 0.7, 0.85, 0.95))
 
 
 _CODE_SIGNS = re.compile(r"[<{$;]|--|' |\bselect\b|\bdrop\b|javascript")
@@ -258,6 +300,16 @@ _CALL = re.compile(
 _NUMBER = re.compile(r"(?<!\w)\+\d{1,3}[ (.-]{1,2}\d[\d ().-]{6,}\d\b|\+\d{10,14}\b")
 
 
+_SPELT = re.compile(
+    r"\w\s*[(\[{]?\s*\b(?:dot|punkt|punto|point)\b\s*[)\]}]?\s*(?:com|net|org|info|biz|shop|store|online|de|uk|fr|eu)\b"
+    r"|\w\s*[(\[{]\s*(?:at|ät)\s*[)\]}]\s*\w|(?<!\w)\d(?:[ .\-]\d){7,}(?!\w)"
+    r"|\b(?:find|follow|visit|message|dm|write|search|look)\s+(?:to\s+)?(?:us|me|for|our)\b.{0,30}"
+    r"\b(?:instagram|facebook|tiktok|twitter|telegram|wechat|snapchat|browser|google|web|website|shop)\b",
+    re.IGNORECASE,
+)
+"""Addresses and numbers spelt out so that machines do not see them, and other ways to lead away."""
+
+
 def contact(title: str, description: str, words: set[str]) -> float:
     """Shops name their own pages in descriptions; in a title there is no reason to."""
     strength = 0.0
@@ -268,6 +320,8 @@ def contact(title: str, description: str, words: set[str]) -> float:
             strength = max(strength, at(len(_MAIL.findall(text)), (0.0, 0.55, 0.7)))
         if "+" in text and _NUMBER.search(text):
             strength = max(strength, 0.55)
+    if _SPELT.search(f"{title}\n{description}"):
+        strength = max(strength, 0.55)
     if not words.isdisjoint(_CALL_WORDS) and _CALL.search(f"{title}\n{description}"):
         strength = max(strength, 0.55)
     return strength
@@ -289,11 +343,11 @@ limited special exclusive miss money huge big mega super off bestseller bestsell
 risk 100 while
 """
 _PROMISES = frozenset(_PROMISE_WORDS.split())
-_SHOUT = re.compile(r"[!?]{3,}|[★☆✅❗‼🔥💯👉⭐✨💰🎁]")
+_SHOUT = re.compile("[!?]{3,}|[\u2605\u2606\u2702-\u27bf\u203c\u2049\u2b50\U0001f300-\U0001faff]")
 
 
 def advertising(lower: str, words: set[str], text: str) -> float:
     """Promises, and signs that shout; a single promise is common."""
     promises = set() if words.isdisjoint(_PROMISES) else {found.group() for found in _PROMISE.finditer(lower)}
     shouts = len(_SHOUT.findall(text)) if not text.isascii() or "!!" in text or "??" in text else 0
-    return at(len(promises) + min(shouts, 2), (0.0, 0.15, 0.4, 0.6, 0.75, 0.85))
+    return at(len(promises) + min(shouts, 3), (0.0, 0.15, 0.4, 0.6, 0.75, 0.85))

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.cli.options import print_json, say
+from stream.errors import StreamrecError
 
 if TYPE_CHECKING:
+    from stream.core.learning import OnlineLearner
     from stream.core.policy import Policy
     from stream.evaluation.log import BadRows
     from stream.evaluation.next_item import Measured, Ranking, Watch, Window
@@ -124,8 +126,10 @@ def next_item(
     """Measure how well lists hold the next item of a session, beside popularity and item-kNN.
 
     Replays the log by its own times through the code of the worker, with everything in memory: states,
-    signals, candidates, features, the reranker that learns online, policy. After each of a session's first 19
-    distinct items a list is made, and the next one is what it should hold; items of the session are masked.
+    signals, candidates, features, the reranker that learns online, policy. It goes on from the shipped
+    version where that was trained on nothing from --from on, else it begins with nothing. After each of a
+    session's first 19 distinct items a list is made, and the next one is what it should hold; items of the
+    session are masked.
     What a session teaches counts from the minute after its end on.
 
     The policy is the default one, but that bought items may come again (exclude_bought_days = 0), unless
@@ -144,7 +148,7 @@ def next_item(
 
     window = window_of(start, end, every, at)
     chosen = policy_of(policy)
-    ranking = ranking_of(model, learning, seed)
+    ranking = ranking_of(model, learning, seed, window.from_ms)
     with progress_bars(sys.stderr.isatty()) as step:
         sessions, bad = read_sessions(events, format, columns, chosen, step)
         vectors = vectors_of(sessions, cache, step)
@@ -199,13 +203,13 @@ def policy_of(path: Path | None) -> Policy:
     return msgspec.structs.replace(POLICY, **changes)
 
 
-def ranking_of(model: Path | None, learning: bool, seed: int) -> Ranking:
+def ranking_of(model: Path | None, learning: bool, seed: int, from_ms: int = 0) -> Ranking:
     from stream.core.ranking import FEATURES
     from stream.evaluation.next_item import Blended, Learnt, Served
     from stream.models.loading import load_reranker
 
     if model is None:
-        return Learnt(seed) if learning else Blended()
+        return Learnt(seed, begun=_begun(from_ms)) if learning else Blended()
     try:
         network = load_reranker(model)
     except (OSError, KeyError, ValueError) as error:
@@ -219,6 +223,25 @@ def ranking_of(model: Path | None, learning: bool, seed: int) -> Ranking:
             param_hint="--model",
         )
     return Served(network, f"reranker {model.name}")
+
+
+def _begun(from_ms: int) -> OnlineLearner | None:
+    """What the newest shipped version knew that was trained on nothing from a time on, if any was."""
+    from stream.core.ranking import FEATURES
+    from stream.models import manifest, reranker_version
+    from stream.models.repository import DEFAULT, version_folder, versions
+
+    for version in sorted(versions(DEFAULT, "reranker"), key=int, reverse=True):
+        folder = version_folder(DEFAULT, "reranker", version)
+        try:
+            until = manifest.read(folder).training.get("trained_until")
+            if until is not None and time_of(str(until), "trained_until") <= from_ms:
+                learner = reranker_version.read_learner(folder)
+                if learner.features == FEATURES:
+                    return learner
+        except StreamrecError:
+            continue
+    return None
 
 
 Step = Callable[[str, int | None], Callable[[int], None]]

@@ -48,7 +48,7 @@ class Learning:
     rate: float = 0.002
     group: int = 4
     standardising: int = 200
-    averaged: int = 500
+    averaged: int = 1_000
 
 
 class OnlineLearner:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream.core.candidates import Candidates, Context
 from stream.core.items import FloatArray
 from stream.core.learning import Learning, OnlineLearner
@@ -30,22 +33,35 @@ class Warm(NamedTuple):
 
 
 class _Learning:
-    """Ranks by what has been learnt so far."""
+    """Ranks by what has been learnt so far; before the first list is ranked, what came goes over again.
+
+    Args:
+        passes: how often each list that came before is learnt from.
+    """
 
     learns = True
 
-    def __init__(self, learner: OnlineLearner) -> None:
+    def __init__(self, learner: OnlineLearner, passes: int) -> None:
         self.learner = learner
+        self._again = passes - 1
+        self._kept: list[tuple[NDArray[np.float16], int]] = []
 
     @property
     def says(self) -> str:
         return f"learnt online from {self.learner.lists} lists"
 
     def score(self, context: Context, candidates: Candidates) -> FloatArray:
+        for _ in range(self._again):
+            for rows, target in self._kept:
+                self.learner.learn(rows, target)
+        self._again = 0
+        self._kept.clear()
         return self.learner.score(features(context, candidates))
 
     def learn(self, rows: FloatArray, target: int) -> None:
         self.learner.learn(rows, target)
+        if self._again:
+            self._kept.append((rows.astype(np.float16), target))
 
 
 def warm_up(
@@ -54,6 +70,7 @@ def warm_up(
     until_ms: int,
     *,
     lists: int,
+    passes: int = 1,
     seed: int = 0,
     learning: Learning | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -64,12 +81,13 @@ def warm_up(
         sessions: in order.
         vectors: of the items' texts.
         lists: about so many are learnt from before those that are measured, of every n-th session.
+        passes: how often each of them is learnt from; for more than one they are kept in memory.
         progress: is told how many sessions have ended.
 
     Raises:
         ValueError: there is no list to measure.
     """
-    ranking = _Learning(OnlineLearner(FEATURES, seed, learning))
+    ranking = _Learning(OnlineLearner(FEATURES, seed, learning), passes)
     window = Window(until_ms - MEASURED_DAYS * DAY_MS, until_ms, MEASURED_EVERY)
     measured = next_item.run(
         sessions, vectors, window, ranking, plain=False, warm_up_lists=lists, progress=progress

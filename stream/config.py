@@ -129,7 +129,7 @@ class Worker(msgspec.Struct, frozen=True):
     batch_max: Annotated[int, Meta(ge=1, le=10_000)] = 64
     """Most events in one batch."""
     shown_lists: Annotated[int, Meta(ge=0, le=10_000_000)] = 20_000
-    """Shoppers whose newest list is remembered, so that a withdrawn item leaves it; about 3 KB each."""
+    """Shoppers whose newest list is remembered, so that a withdrawn item leaves it; about 2 KB each."""
 
 
 class Trainer(msgspec.Struct, frozen=True):

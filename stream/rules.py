@@ -72,6 +72,7 @@ class LiveRules:
 
     async def look_at_the_clock(self) -> None:
         """Act on rules whose time has come; to be called every second or so."""
+        self.book.catch_up()
         in_time = self.book.scheduled(self._now_ms())
         self._recheck([rule for rule in self.book.rules if rule.id in in_time - self._in_time])
         self._in_time = in_time

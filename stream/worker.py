@@ -90,6 +90,7 @@ class Worker:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._written = read_rules(config.rules.file)
         self._telemetry = Telemetry()
         self._starting = "starting"
         self._agents: list[BatchAgent] = []
@@ -162,7 +163,7 @@ class Worker:
         patient_cross_encoder = TritonCrossEncoder(*model(config.triton.cross_encoder))
 
         shown = ShownLists(config.worker.shown_lists, view.items.offers, time.monotonic, telemetry)
-        rules = LiveRules(view.items, read_rules(config.rules.file), shown, _now_ms, telemetry)
+        rules = LiveRules(view.items, self._written, shown, _now_ms, telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
         learnt = LearntItems(signals, view.items, time.monotonic)
 
@@ -188,6 +189,7 @@ class Worker:
         _run_until_closed(parts, follower.run())
         await follower.caught_up.wait()
         view.settle()
+        rules.book.catch_up()
         await self._until_there("Redis", learnt.refresh)
 
         pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)

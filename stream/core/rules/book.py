@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from stream.core.items import BoolArray, Item, ItemTable
+from stream.core.items import BoolArray, IntArray, Item, ItemTable
 from stream.core.rules import AnyRule
 from stream.core.rules.boost import Boost
 from stream.core.rules.bought import Bought
@@ -23,25 +23,25 @@ class _Mask:
 
     def __init__(self) -> None:
         self.items: BoolArray = np.zeros(0, np.bool_)
-        self._edition = -1
+        self.edition = -1
 
-    def catch_up(self, rule: AnyRule, table: ItemTable) -> None:
-        """Look at the items that changed."""
-        if self._edition == table.edition:
-            return
+    def catch_up(self, rule: AnyRule, table: ItemTable, changed: IntArray) -> None:
+        """Look at the slots that changed; a rule that names items needs to look at those only."""
         if more := len(table.available) - len(self.items):
             self.items = np.concatenate([self.items, np.zeros(more, np.bool_)])
-        for slot in np.flatnonzero(table.changed_at > self._edition).tolist():
+        self.items[changed] = False
+        named = [slot for item_id in rule.where.item_ids if (slot := table.slot(item_id)) is not None]
+        for slot in named if rule.where.item_ids else changed.tolist():
             item = table.occupant(slot)
             self.items[slot] = item is not None and rule.concerns(item)
-        self._edition = table.edition
+        self.edition = table.edition
 
 
 class RuleBook:
     """The rules of a shop on its catalogue.
 
     Which items each rule acts on is kept by slot and brought up to date for those items that changed, so
-    that a list costs a few look-ups however long the rules take to read. One byte a rule and slot.
+    that a list costs a few look-ups however much there is to read. One byte a rule and slot.
 
     Args:
         before: a book whose work on the rules that stay need not be done again.
@@ -57,12 +57,22 @@ class RuleBook:
             (rule, known.get(id(rule)) or _Mask()) for rule in self.rules if rule.stage in ("bar", "push")
         ]
 
+    def catch_up(self) -> None:
+        """Look at the items that changed; done before every list, and at once where much has changed."""
+        table = self._items
+        changed: dict[int, IntArray] = {}
+        for rule, mask in self._masks:
+            if mask.edition != table.edition:
+                if mask.edition not in changed:
+                    newer = np.flatnonzero(table.changed_at > mask.edition)
+                    changed[mask.edition] = newer.astype(np.int32)
+                mask.catch_up(rule, table, changed[mask.edition])
+
     def in_force(self, at_ms: int, placement: str, segment: str, state: UserState) -> InForce:
         """The rules that hold for a list of one shopper at one time, in epoch ms."""
         if not self.rules:
             return NO_RULES
-        for rule, mask in self._masks:
-            mask.catch_up(rule, self._items)
+        self.catch_up()
         held = {
             rule.id
             for rule in self.rules

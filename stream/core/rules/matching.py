@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -49,7 +50,7 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         """Whether an item is meant."""
         if self.item_ids and item.item_id not in self.item_ids:
             return False
-        if self.brands and item.brand.casefold() not in {brand.casefold() for brand in self.brands}:
+        if self.brands and item.brand.casefold() not in _folded(self.brands):
             return False
         if self.categories and not any(within(item.category, path) for path in self.categories):
             return False
@@ -58,12 +59,17 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         if self.max_price is not None and not (item.price is not None and item.price <= self.max_price):
             return False
         return all(
-            item.attributes.get(name, "").casefold() in {value.casefold() for value in values}
+            item.attributes.get(name, "").casefold() in _folded(values)
             for name, values in self.attributes.items()
         )
 
 
 EVERYTHING = Match()
+
+
+@lru_cache(maxsize=10_000)
+def _folded(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(word.casefold() for word in words)
 
 
 def within(category: str, path: str) -> bool:

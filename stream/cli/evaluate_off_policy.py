@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli.evaluate import JsonFile, _policy, _progress, _write
+from stream.cli.evaluate import JsonFile, policy_of, progress_bars, write
 from stream.cli.options import say
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def off_policy(
     """
     from stream.evaluation import off_policy as measuring
 
-    other = _policy(policy)
-    with _progress(sys.stderr.isatty()) as step:
+    other = policy_of(policy)
+    with progress_bars(sys.stderr.isatty()) as step:
         read = measuring.read(log, other, step("reading", log.stat().st_size))
     found = {
         **measuring.figures(measuring.evaluated(read)),
@@ -62,7 +62,7 @@ def off_policy(
     }
     for warning in found["warnings"]:
         say(f"warning: {warning}")
-    _write(found, json, _table)
+    write(found, json, _table)
 
 
 def _table(found: dict[str, Any]) -> Table:

@@ -156,27 +156,28 @@ def marked(kept: Sequence[KeptList], told: Sequence[Attribution], policy: Policy
 
     Times are the earliest told, so any order and any repetition of the records gives the same.
     """
-    shown: dict[tuple[str, str], int] = {}
+    shown: dict[str, dict[str, int]] = {}
     for record in told:
+        times_ms = shown.setdefault(record.recommendation_id, {})
         for item in record.items:
-            place = (record.recommendation_id, item.item_id)
-            shown[place] = min(shown.get(place, record.event_time), record.event_time)
+            times_ms[item.item_id] = min(times_ms.get(item.item_id, record.event_time), record.event_time)
     lists = []
     for one in kept:
-        items = tuple(
-            item._replace(
-                shown_ms=min(
-                    (at for at in (item.shown_ms, shown.get((one.recommendation_id, item.item_id), 0)) if at),
-                    default=0,
-                )
-            )
-            for item in one.items
-        )
-        if any(item.shown_ms for item in items):
-            lists.append(one._replace(items=items))
-    lists.sort(key=lambda one: (one.shown_ms, one.recommendation_id))
-    oldest_ms = lists[-1].shown_ms - int(policy.attribution_hours * HOUR_MS) if lists else 0
-    return tuple(one for one in lists if one.shown_ms >= oldest_ms)[-SHOWN_KEPT:]
+        if times_ms := shown.get(one.recommendation_id, {}):
+            one = one._replace(items=tuple(_shown(item, times_ms) for item in one.items))
+        if at_ms := one.shown_ms:
+            lists.append((at_ms, one.recommendation_id, one))
+    lists.sort(key=lambda entry: entry[:2])
+    oldest_ms = lists[-1][0] - int(policy.attribution_hours * HOUR_MS) if lists else 0
+    return tuple(one for at_ms, _, one in lists if at_ms >= oldest_ms)[-SHOWN_KEPT:]
+
+
+def _shown(item: KeptItem, times_ms: Mapping[str, int]) -> KeptItem:
+    """An item with the earliest time at which it is known to have been shown."""
+    at_ms = times_ms.get(item.item_id)
+    if at_ms is None or 0 < item.shown_ms <= at_ms:
+        return item
+    return item._replace(shown_ms=at_ms)
 
 
 def merged(made: Iterable[KeptList], shown: Iterable[KeptList]) -> tuple[KeptList, ...]:

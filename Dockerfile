@@ -17,11 +17,12 @@ RUN /opt/streamrec/bin/pip install --no-deps .
 FROM python:3.12.12-slim-bookworm
 # The number is that of Triton's user: both write to the volume of models.
 RUN useradd --uid 1000 --create-home streamrec \
-    && install --directory --owner=1000 --group=1000 /models
+    && install --directory --owner=1000 --group=1000 /models /trainer
 COPY --from=build /opt/streamrec /opt/streamrec
 ENV PATH=/opt/streamrec/bin:$PATH PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 USER 1000
 WORKDIR /home/streamrec
 EXPOSE 9464
+EXPOSE 9474
 ENTRYPOINT ["streamrec"]
 CMD ["worker"]

@@ -137,6 +137,8 @@ class Trainer(msgspec.Struct, frozen=True):
 
     list_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
     """The share of the lists that workers log to learn from, about 35 kB each; 0 logs none."""
+    repository: str = ""
+    """The model repository that Triton reads, where versions are written; "" for the checkout's."""
     folder: Text = "streamrec-trainer"
     """Where a trainer keeps its checkpoint: one folder for each trainer."""
     checkpoint_s: Annotated[float, Meta(gt=0.0)] = 30.0

@@ -53,14 +53,16 @@ def run(
     Examples:
       streamrec trainer
       streamrec trainer --no-roll --once
-      STREAMREC_TRAINER__ROLL_MINUTES=15 streamrec trainer --repository model_repository
+      STREAMREC_TRAINER__ROLL_MINUTES=15 streamrec trainer --repository models
     """
     if context.invoked_subcommand is not None:
         return
     settings = load_config(config)
+    said = settings.trainer.repository
+    folder = _repository(repository or (Path(said) if said else None))
     from stream.trainer import run_trainer
 
-    raise typer.Exit(run_trainer(settings, _repository(repository), roll=roll, once=once))
+    raise typer.Exit(run_trainer(settings, folder, roll=roll, once=once))
 
 
 @app.command("warm-up")
@@ -72,6 +74,12 @@ def warm_up(
     lists: Annotated[
         int, typer.Option(help="About so many lists are learnt from before those of the figures.", min=1_000)
     ] = 35_000,
+    passes: Annotated[
+        int,
+        typer.Option(
+            help="How often each of those is learnt from; for more than 1 they are kept, 30 KB each.", min=1
+        ),
+    ] = 6,
     version: Annotated[
         str | None,
         typer.Option("--version", help="Number of the version; else the next one.", show_default=False),
@@ -127,6 +135,7 @@ def warm_up(
                 vectors.by_text,
                 until_ms,
                 lists=lists,
+                passes=passes,
                 seed=seed,
                 progress=step("learning", len(sessions)),
             )
@@ -136,7 +145,7 @@ def warm_up(
             ) from None
     with new_version(folder / "reranker", number) as making:
         reranker_version.write(
-            making, warm.learner, number, **_said(warm, events, until, lists, seed, vectors.version)
+            making, warm.learner, number, **_said(warm, events, until, lists, passes, seed, vectors.version)
         )
     if blend is not None:
         blend.write_text(blend_module(warm.learner))
@@ -170,27 +179,30 @@ def _repository(repository: Path | None) -> Path:
     return folder
 
 
-def _said(warm: Warm, events: list[Path], until: str, lists: int, seed: int, encoder: str) -> dict[str, Any]:
+def _said(
+    warm: Warm, events: list[Path], until: str, lists: int, passes: int, seed: int, encoder: str
+) -> dict[str, Any]:
     """What the manifest of a version says of its training."""
-    from stream.cli.evaluate import _iso as iso
+    from stream.evaluation.warm_up import MEASURED_DAYS
     from stream.models.manifest import sha256
 
     digests = [sha256(path) for path in events]
     window, figures = warm.window, warm.figures
     data = (
-        f"{' '.join(digests)}, lists of {iso(window.from_ms)} to {until}, every {window.every}th session, "
+        f"{' '.join(digests)}, lists of {MEASURED_DAYS} days before {until}, every {window.every}th session, "
         "each before it was learnt from"
     )
     return {
         "origin": f"learnt from nothing on {', '.join(path.name for path in events)}",
         "made": (
             f"streamrec trainer warm-up {' '.join(f'--events {path.name}' for path in events)} "
-            f"--until {until} --lists {lists} --seed {seed}"
+            f"--until {until} --lists {lists} --passes {passes} --seed {seed}"
         ),
         "data_sha256": " ".join(digests),
         "training": {
             "trained_until": until,
             "lists": warm.learner.lists,
+            "passes": passes,
             "sessions": f"every {warm.learnt_every}th",
             "encoder": encoder,
             "seed": seed,

@@ -1,7 +1,7 @@
 """From candidates to a list: feature rows, scores, and the choice of the best with diversity.
 
 The features are what the `reranker` in Triton reads and what `blended` weighs linearly where it cannot be
-asked; both sets of weights come out of one training (`model-factory train reranker`), on lists that this
+asked; both sets of weights are learnt beside each other (`stream.core.learning`), from lists that this
 very code made.
 
 How a search enters: the training data has no queries, so no weight can be trained for it, and none is
@@ -102,30 +102,6 @@ def final_scores(context: Context, candidates: Candidates, scores: FloatArray) -
     if len(final):
         final -= tiers(context, candidates) * (float(np.ptp(final)) + 1.0)
     return final
-
-
-def select(
-    context: Context, candidates: Candidates, scores: FloatArray, policy: Policy
-) -> list[tuple[int, float]]:
-    """Choose the list: the best by score, at most `policy.max_per_category` of one category.
-
-    Returns:
-        Positions in `candidates` with their final scores, which never grow along the list.
-    """
-    final = final_scores(context, candidates, scores)
-    categories = context.items.category[candidates.slots]
-    used: dict[int, int] = {}
-    chosen: list[tuple[int, float]] = []
-    for position in np.argsort(-final, kind="stable").tolist():
-        category = int(categories[position])
-        if category:
-            if used.get(category, 0) >= policy.max_per_category:
-                continue
-            used[category] = used.get(category, 0) + 1
-        chosen.append((position, float(final[position])))
-        if len(chosen) == policy.list_length:
-            break
-    return chosen
 
 
 def _matches(context: Context, candidates: Candidates) -> FloatArray:

@@ -34,7 +34,7 @@ from stream.local.triton import Triton
 from stream.telemetry import StatusServer, Telemetry
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = ("cpu", "gpu", "demo")
+EVERYTHING = ("cpu", "gpu", "demo", "trainer")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STREAMREC_IMAGE = f"streamrec:{PROJECT['version']}"
 TRITON_IMAGE = f"streamrec-triton:{PROJECT['version']}"
@@ -96,6 +96,7 @@ def flags(argv: list[str]) -> dict[str, str]:
         ((), {"kafka", "redis", "topics", "catalogue", "worker", "triton"}),
         (("gpu",), {"kafka", "redis", "topics", "catalogue", "worker", "triton-gpu"}),
         (("demo",), {"kafka", "redis", "topics", "catalogue", "worker", "triton", "demo"}),
+        (("trainer",), {"kafka", "redis", "topics", "catalogue", "worker", "triton", "trainer"}),
     ],
 )
 def test_a_profile_starts_one_triton_and_the_demo_only_when_asked_for(
@@ -252,7 +253,7 @@ def test_triton_has_shared_memory_for_its_tensors(services: Services) -> None:
 
 def test_every_command_is_one_of_streamrecs_with_options_that_it_has(services: Services) -> None:
     ours = {name for name, service in services.items() if service["image"] == STREAMREC_IMAGE}
-    assert ours == {"topics", "catalogue", "worker", "demo"}
+    assert ours == {"topics", "catalogue", "worker", "trainer", "demo"}
     for name in ours:
         parse(services[name]["command"])
 
@@ -271,6 +272,8 @@ def parse(words: list[str]) -> None:
     context = typer.main.get_command(app).make_context("streamrec", list(words))
     while hasattr(context.command, "resolve_command"):
         rest = [*context._protected_args, *context.args]
+        if not rest and context.command.invoke_without_command:
+            return
         name, command, rest = context.command.resolve_command(context, rest)
         context = command.make_context(name, rest, parent=context)
 

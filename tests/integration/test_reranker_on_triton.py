@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
-from model_factory.served import RERANKER, reranker_network
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
@@ -15,6 +14,8 @@ from tritonclient.utils import InferenceServerException
 
 from stream.core.ranking import FEATURES
 from stream.local.stack import Stack
+from stream.models.loading import load_reranker
+from stream.models.repository import DEFAULT, versions
 
 pytestmark = pytest.mark.servers
 
@@ -68,7 +69,7 @@ def features(candidates: int, lists: int = 1) -> NDArray[np.float32]:
 
 
 def test_scores_are_those_of_the_network(on_reranker) -> None:
-    network = reranker_network().load(RERANKER / "weights.npz")
+    network = load_reranker(DEFAULT / "reranker" / versions(DEFAULT, "reranker")[-1])
 
     async def body(reranker: Reranker) -> None:
         rows = features(180)

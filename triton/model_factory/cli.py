@@ -8,11 +8,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small p
 
 import typer
 
-from model_factory import gpu, record, reranker
+from model_factory import gpu, record
 from model_factory.compression import comparison as step_comparison
 from model_factory.compression import cross_encoder_export, distil, prune, quantise, teachers
 from model_factory.compression import export as model_export
 from model_factory.evaluation import pairs as pairs_evaluation
+from model_factory.evaluation import personal_search as personal_search_evaluation
 from model_factory.evaluation import robustness as robustness_evaluation
 from model_factory.evaluation import search as search_evaluation
 from model_factory.evaluation import speed as speed_evaluation
@@ -47,17 +48,16 @@ app.add_typer(export, name="export")
 
 evaluate = typer.Typer(help="Measure what serves against human judgements.", no_args_is_help=True)
 evaluate.command("search")(search_evaluation.evaluate_search)
+evaluate.command("personal-search")(personal_search_evaluation.evaluate_personal_search)
 evaluate.command("speed")(speed_evaluation.evaluate_speed)
 evaluate.command("pairs")(pairs_evaluation.evaluate_pairs)
 evaluate.command("robustness")(robustness_evaluation.evaluate_robustness)
-evaluate.command("reranker")(reranker.evaluate_reranker)
 app.add_typer(evaluate, name="evaluate")
 
 train = typer.Typer(help="Learn weights from data.", no_args_is_help=True)
 train.command("encoder")(encoder_training.train_encoder)
 train.command("cross-encoder")(cross_encoder_training.train_cross_encoder)
 train.command("methods")(comparison.compare_methods)
-train.command("reranker")(reranker.train_reranker)
 app.add_typer(train, name="train")
 
 

@@ -59,8 +59,3 @@ def on_device(model: str, folder: Path, device: str) -> Callable[[Sequence[Any]]
 def batching(model: str) -> Any:
     """Return the module `batching` of a model: its budget of tokens, its buckets, how it packs."""
     return load_module(MODEL_REPOSITORY / model, "batching")
-
-
-def reranker_network() -> Any:
-    """Return the class `Network` of model_repository/reranker/network.py."""
-    return load_module(MODEL_REPOSITORY / "reranker", "network").Network

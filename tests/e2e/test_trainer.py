@@ -1,0 +1,182 @@
+"""The trainer on a real stack: what it learns is served, and a kill changes nothing of what it learnt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream.adapters import trainer_checkpoint
+from stream.adapters.kafka_reading import partition_of
+from stream.adapters.trainer_checkpoint import Checkpoint
+from stream.core import list_log
+from stream.core.events import RecommendationList, Trigger
+from stream.core.policy import MINUTE_MS
+from stream.core.ranking import FEATURES
+from stream.local.stack import Stack
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+SHOPPERS = 60
+ITEMS = [f"item-{number:03d}" for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own with the reranker alone."""
+    copy = tmp_path_factory.mktemp("models")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "reranker", copy / "reranker", ignore=ignored)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Stack]:
+    """Servers of their own, on that repository."""
+    with Stack(tmp_path_factory.mktemp("stack"), models=repository) as stack:
+        stack.up(owned=True)
+        yield stack
+
+
+class TrainerProcess:
+    """`streamrec trainer` as an operator starts it."""
+
+    def __init__(self, engine: Any, folder: Path, *options: str, **settings: str) -> None:
+        self.folder = folder
+        self.log = folder.with_suffix(".log")
+        env = {f"STREAMREC_TRAINER__{name.upper()}": value for name, value in settings.items()}
+        env["STREAMREC_TRAINER__FOLDER"] = str(folder)
+        env["STREAMREC_TRAINER__PORT"] = "0"
+        self.started = asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("streamrec")), "trainer", *options),
+            env={**os.environ, **engine.env, **env},
+            stdout=self.log.open("ab"),
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def __aenter__(self) -> TrainerProcess:
+        self.process = await self.started
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        print(f"--- {self.log.name}\n{self.log.read_text()[-4000:]}")
+
+    def checkpoint(self) -> Checkpoint | None:
+        assert self.process.returncode is None, self.log.read_text()[-3000:]
+        return trainer_checkpoint.read(self.folder)
+
+
+@pytest.mark.timeout(600)
+def test_what_the_trainer_learnt_is_served_and_no_list_is_lost(
+    run: Any, wait_until: Any, repository: Path, tmp_path: Path
+) -> None:
+    async def body(engine: Any) -> None:
+        await engine.worker().ready()
+        await engine.load_shop(len(ITEMS))
+        sent = []
+        began_ms = time.time_ns() // 1_000_000 - 300 * MINUTE_MS
+        for step in range(3):
+            clicks = [
+                await engine.click(
+                    f"shopper-{number}",
+                    ITEMS[(7 * number + step) % len(ITEMS)],
+                    event_time=began_ms + number * 1_000 + step,
+                )
+                for number in range(SHOPPERS)
+            ]
+            for click in clicks:
+                await engine.list_for(click)
+            sent += clicks
+        settings = {"roll_minutes": "0", "roll_lists": "50", "roll_margin": "1", "checkpoint_s": "0.2"}
+        options = ("--repository", str(repository))
+        async with TrainerProcess(engine, tmp_path / "trainer", *options, **settings) as trainer:
+
+            async def newer() -> dict[str, Any] | None:
+                """Let time go on for every partition, and see who makes the lists."""
+                assert trainer.process.returncode is None, trainer.log.read_text()[-3000:]
+                click = await engine.click(f"late-{len(sent)}", ITEMS[len(sent) % len(ITEMS)])
+                sent.append(click)
+                made = await engine.list_for(click)
+                return made if made["model_versions"].get("reranker") not in (None, "1") else None
+
+            made = await wait_until(newer, 240.0, "a list by a new version")
+            version = made["model_versions"]["reranker"]
+            assert (repository / "reranker" / version / "MANIFEST.json").is_file()
+            assert made["degraded"] == []
+            saved = await wait_until(trainer.checkpoint)
+            assert saved.outcomes["learnt"] >= 50
+        for click in sent:
+            await engine.list_for(click)
+
+    run(body)
+
+
+@pytest.mark.timeout(300)
+def test_a_trainer_that_is_killed_learns_on_as_if_nothing_had_happened(
+    run: Any, wait_until: Any, tmp_path: Path
+) -> None:
+    async def body(engine: Any) -> None:
+        partitions = engine.config.kafka.partitions
+        names = (f"shopper-{number}" for number in count())
+        users = list(islice((name for name in names if partition_of(name.encode(), partitions) == 0), 150))
+        await follow(engine, users[:70])
+        settings = {"checkpoint_s": "0.05"}
+        async with TrainerProcess(engine, tmp_path / "killed", "--no-roll", **settings) as killed:
+            await wait_until(lambda: (saved := killed.checkpoint()) and saved.outcomes["learnt"] > 100)
+            await follow(engine, users[70:], begin=70)
+            killed.process.kill()
+            await killed.process.wait()
+        before = trainer_checkpoint.read(tmp_path / "killed")
+        assert before is not None
+        for folder in ("killed", "never-killed"):
+            async with TrainerProcess(engine, tmp_path / folder, "--no-roll", "--once") as trainer:
+                assert await trainer.process.wait() == 0
+        killed_at, other = (trainer_checkpoint.read(tmp_path / name) for name in ("killed", "never-killed"))
+        assert killed_at is not None
+        assert other is not None
+        assert before.outcomes["learnt"] < killed_at.outcomes["learnt"]
+        assert killed_at.outcomes == other.outcomes
+        assert (killed_at.clicks, killed_at.lists) == (other.clicks, other.lists)
+        one, two = (trainer_checkpoint.learner_of(saved.learner).state() for saved in (killed_at, other))
+        assert all(np.array_equal(values, two[name]) for name, values in one.items())
+
+    run(body)
+
+
+async def follow(engine: Any, users: list[str], begin: int = 0) -> None:
+    """Send what shoppers touched, three items each and an hour apart, and lists that answer it."""
+    for number, user in enumerate(users, begin):
+        random = np.random.default_rng(number)
+        at_ms = 1_700_000_000_000 + number * 60 * MINUTE_MS
+        for step, item in enumerate(random.permutation(ITEMS)[:3].tolist()):
+            click = {"event_id": f"{user}-{step}", "event_type": "view_item", "event_time": at_ms + step}
+            click |= {"user_id": user, "item_id": item}
+            place = await engine.send(engine.config.topics.clicks, user, click)
+            rows = random.standard_normal((len(ITEMS), len(FEATURES))).astype(np.float32)
+            topic = engine.config.topics.clicks
+            made = RecommendationList(
+                schema_version=1,
+                recommendation_id=f"{user}-{step}",
+                user_id=user,
+                placement="home",
+                sequence=step + 1,
+                generated_at=at_ms + step,
+                expires_at=at_ms + step + 1,
+                trigger=Trigger(f"{user}-{step}", topic, place.partition, place.offset, at_ms + step),
+                model_versions={},
+                degraded=[],
+                items=[],
+            )
+            logged = list_log.logged(made, ITEMS, np.zeros(len(ITEMS), bool), FEATURES, rows)
+            await engine.send(engine.config.topics.list_log, user, list_log.encode(logged))

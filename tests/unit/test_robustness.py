@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from model_factory import served
 from model_factory.evaluation.attacks import CLIMBING, PRODUCT_ATTACKS, QUERY_ATTACKS
 from model_factory.evaluation.inputs import Product
 from model_factory.evaluation.robustness import Catalogue, evaluate_robustness
@@ -67,6 +68,19 @@ def test_the_command_tells_what_is_lost_and_regained(files: list[str], tmp_path:
     assert figures["detector"]["honest"]["offers"] == {"texts": 2, "held_back": 1, "share": 0.5}
     assert figures["detector"]["families"].keys() == PRODUCT_ATTACKS.keys()
     assert figures["detector"]["families"]["instructions"]["recall"] == 1.0
+
+
+def test_an_encoder_is_compared_with_another_query_by_query(files: list[str]) -> None:
+    same = ("--encoder", str(served.ENCODER))
+    result = run(*files, *same, *same, "--repeats", "1", "--json", "-")
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert figures["before"]["queries"] == figures["queries"]
+    gained = figures["before"]["gained"]
+    assert gained.keys() == {"none", *QUERY_ATTACKS}
+    assert gained["homoglyphs"]["hybrid"]["judged"]["defended"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert "against" in run(*files, *same, *same, "--repeats", "1", "--markdown").stdout
+    assert run(*files, *same, *same, *same).exit_code == 2
 
 
 def test_the_same_seed_gives_the_same_figures(files: list[str]) -> None:

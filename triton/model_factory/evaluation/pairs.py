@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model_factory import served
-from model_factory.evaluation import inputs, report
+from model_factory.evaluation import inputs, options, report
 from model_factory.evaluation.inputs import Offer
 from model_factory.evaluation.titles import Likeness, Scores, TfIdf, characters, plain_words
 from model_factory.evaluation.vectors import Encoder
@@ -47,17 +47,12 @@ def evaluate_pairs(
     offers: Annotated[
         Path, typer.Option(help="CSV (.gz too): product_id, product_title, cluster_id, category_label.")
     ],
-    encoder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version served."),
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of one forward.", min=1)] = 1,
+    encoder: options.Encoder = None,
+    threads: options.Threads = 1,
     seed: Annotated[int, typer.Option(help="Of the resamples, and of the order of ties.", min=0)] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep vectors in between runs.")] = None,
-    json_: Annotated[
-        str | None, typer.Option("--json", help="Write the figures to this file; - for standard output.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    cache: options.Cache = None,
+    json_: options.Json = None,
+    markdown: options.Markdown = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw accuracy@1 with intervals into this PNG (needs matplotlib).")
     ] = None,

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model_factory import served
-from model_factory.evaluation import attacks, inputs, report
+from model_factory.evaluation import attacks, inputs, options, report
 from model_factory.evaluation.attacks import Listing, Pool
 from model_factory.evaluation.baselines import Scores
 from model_factory.evaluation.inputs import Product
@@ -41,42 +41,45 @@ DETECTOR_SAMPLE = 2_000
 
 Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
+Values = dict[tuple[str, str, str, str], list[float]]
+"""nDCG@10 of each query, by attack, `attacked` or `defended`, system, and scope."""
 
 
 def evaluate_robustness(
-    products: Annotated[Path, typer.Option(help="JSON lines (.gz too): id, title, description, brand.")],
-    qrels: Annotated[Path, typer.Option(help="CSV: query, product_id, grade (0 to 3).")],
+    products: options.Products,
+    qrels: options.Qrels,
     offers: Annotated[
         Path | None, typer.Option(help="CSV of honest titles, to count false alarms on: product_title.")
     ] = None,
     encoder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version served."),
+        list[Path] | None,
+        typer.Option(
+            help="Folder of model.onnx and tokenizer.json; else the highest version served. Given twice, the "
+            "second is compared with the first."
+        ),
     ] = None,
-    cross_encoder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version, if any."),
-    ] = None,
+    cross_encoder: options.CrossEncoder = None,
     share: Annotated[
         float, typer.Option(help="Share of the products that attack the search.", min=0.0001, max=0.5)
     ] = 0.02,
     repeats: Annotated[int, typer.Option(help="Times that each query is attacked.", min=1)] = 3,
-    threads: Annotated[int, typer.Option(help="Threads of one forward.", min=1)] = 1,
+    threads: options.Threads = 1,
     seed: Annotated[int, typer.Option(help="Of the attacks and the resamples.", min=0)] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep vectors in between runs.")] = None,
-    json_: Annotated[
-        str | None, typer.Option("--json", help="Write the figures to this file; - for standard output.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    cache: options.Cache = None,
+    json_: options.Json = None,
+    markdown: options.Markdown = False,
 ) -> None:
     """Measure search under attack, before and after the defences, and what the detector finds.
 
     Example: model-factory evaluate robustness --products ../shared/data/icecat/products.jsonl.gz
-    --qrels ../shared/data/icecat/qrels.csv --json -
+    --qrels ../shared/data/icecat/qrels.csv --encoder model_repository/encoder/1
+    --encoder model_repository/encoder/2 --json -
     """
+    if encoder is not None and len(encoder) > 2:
+        raise typer.BadParameter("at most two are compared: before and after", param_hint="--encoder")
     report.check(json_, None)
     figures = evaluate(
-        products, qrels, offers, encoder, cross_encoder, share, repeats, threads, seed=seed, cache=cache
+        products, qrels, offers, encoder or (), cross_encoder, share, repeats, threads, seed=seed, cache=cache
     )
     report.publish(figures, tables(figures), json_, markdown)
 
@@ -85,7 +88,7 @@ def evaluate(
     products_path: Path,
     qrels_path: Path,
     offers_path: Path | None = None,
-    encoder_folder: Path | None = None,
+    encoder_folders: Sequence[Path] = (),
     cross_encoder_folder: Path | None = None,
     share: float = 0.02,
     repeats: int = 3,
@@ -95,17 +98,32 @@ def evaluate(
 ) -> dict[str, Any]:
     """Attack queries, products and the detector; return the figures as JSON values.
 
+    Of two encoders the second is measured, and "before" holds the figures of the first and the differences.
+
     Raises:
         typer.BadParameter: a file or folder is not what it has to be.
     """
     left_out: Counter[str] = Counter()
     products, judgements = read_judged(products_path, qrels_path, left_out)
     offers = inputs.read_offers(offers_path, left_out) if offers_path else []
-    encoder = Encoder(encoder_folder or served.ENCODER, threads, cache)
+    encoders = [Encoder(folder, threads, cache) for folder in encoder_folders or (served.ENCODER,)]
     pairs = CrossEncoder.open(cross_encoder_folder, threads)
-    catalogue = Catalogue(products, encoder.encode([p.text for p in products], "products"), pairs)
     listings = [_listing(product) for product in products]
-    detector = _detector(listings, list(judgements), offers, seed)
+    found = []
+    for encoder in encoders:
+        catalogue = Catalogue(products, encoder.encode([p.text for p in products], "products"), pairs)
+        queries, values = _queries(catalogue, encoder, judgements, repeats, seed)
+        attacked = _products(catalogue, encoder, listings, judgements, share, seed)
+        found.append(({"queries": queries, "products": attacked}, values))
+    figures, values = found[-1]
+    before = {}
+    if len(found) > 1:
+        before["before"] = {
+            "encoder": {"folder": str(encoders[0].folder), "sha256": encoders[0].sha256},
+            **found[0][0],
+            "gained": _gained(found[0][1], values, seed),
+        }
+    encoder = encoders[-1]
     return {
         "data": {
             "products": len(products),
@@ -120,9 +138,9 @@ def evaluate(
         "metric": "nDCG@10, gain 2^grade - 1",
         "interval": f"percentile bootstrap over queries, {LEVEL:.0%}, {RESAMPLES} resamples, seed {seed}; "
         "differences are paired",
-        "queries": _queries(catalogue, encoder, judgements, repeats, seed),
-        "products": _products(catalogue, encoder, listings, judgements, share, seed),
-        "detector": detector,
+        **figures,
+        **before,
+        "detector": _detector(listings, list(judgements), offers, seed),
     }
 
 
@@ -194,8 +212,8 @@ class Catalogue:
 
 def _queries(
     catalogue: Catalogue, encoder: Encoder, judgements: Mapping[str, Judged], repeats: int, seed: int
-) -> dict[str, Any]:
-    """nDCG@10 of queries clean and attacked, as they are and as the engine reads them."""
+) -> tuple[dict[str, Any], Values]:
+    """nDCG@10 of queries clean and attacked, as they are and as the engine reads them, and by query."""
     random = Random(seed)
     attacked = {
         name: {query: [attack(query, random) for _ in range(repeats)] for query in judgements}
@@ -214,7 +232,7 @@ def _queries(
             known[query, text] = {name: _ndcg(scored, judged) for name, scored in found.items()}
         return known[query, text]
 
-    values: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+    values: Values = defaultdict(list)
     for query in track(judgements, "attacking queries", console=Console(stderr=True)):
         for name, texts in (("none", [query]), *((name, attacked[name][query]) for name in attacked)):
             for kind, read in (("attacked", texts), ("defended", [defended[text] for text in texts])):
@@ -238,7 +256,7 @@ def _queries(
             "regained": bootstrap.difference(defended, attacked).rounded(),
         }
 
-    return {
+    told = {
         "repeats": repeats,
         "attacks": {
             name: {
@@ -254,6 +272,20 @@ def _queries(
             )
         },
     }
+    return told, values
+
+
+def _gained(before: Values, after: Values, seed: int) -> dict[str, Any]:
+    """By how much nDCG@10 differs, by attack, system, scope, and whether queries were defended; paired."""
+    names = [key for key in after if key in before]
+    bootstrap = Bootstrap(
+        np.array([*(after[key] for key in names), *(before[key] for key in names)]).T, seed=seed
+    )
+    gained: dict[str, Any] = {}
+    for place, (attack, kind, system, scope) in enumerate(names):
+        by_scope = gained.setdefault(attack, {}).setdefault(system, {}).setdefault(scope, {})
+        by_scope[kind] = bootstrap.difference(place, len(names) + place).rounded()
+    return gained
 
 
 def _products(
@@ -414,6 +446,31 @@ def tables(figures: Mapping[str, Any]) -> list[report.Table]:
                 ],
             )
         )
+    for system in SYSTEMS if "before" in figures else ():
+        by_attack = {
+            name: found[system] for name, found in figures["before"]["gained"].items() if system in found
+        }
+        if by_attack:
+            made.append(
+                report.Table(
+                    f"nDCG@10 of {SYSTEMS[system]} against {figures['before']['encoder']['folder']}, "
+                    "judged / whole catalogue",
+                    ("attack", "attacked", "defended"),
+                    [
+                        (
+                            name,
+                            *(
+                                " / ".join(
+                                    report.written(found[scope][kind], True)
+                                    for scope in ("judged", "catalogue")
+                                )
+                                for kind in ("attacked", "defended")
+                            ),
+                        )
+                        for name, found in by_attack.items()
+                    ],
+                )
+            )
     said = ", ".join(
         f"{h['held_back']} of {h['texts']} honest {name}" for name, h in detector["honest"].items()
     )

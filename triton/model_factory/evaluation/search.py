@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model_factory import served
-from model_factory.evaluation import inputs, report
+from model_factory.evaluation import inputs, options, report
 from model_factory.evaluation.baselines import PlainBm25, Scores, fuse_ranks
 from model_factory.evaluation.inputs import Product
 from model_factory.evaluation.vectors import MAX_CHARS, Encoder, model_sha256, refusing
@@ -65,23 +65,15 @@ class Scored(NamedTuple):
 
 
 def evaluate_search(
-    products: Annotated[Path, typer.Option(help="JSON lines (.gz too): id, title, description, brand.")],
-    qrels: Annotated[Path, typer.Option(help="CSV: query, product_id, grade (0 to 3).")],
-    encoder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version served."),
-    ] = None,
-    cross_encoder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of model.onnx and tokenizer.json; else the highest version, if any."),
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of one forward.", min=1)] = 1,
+    products: options.Products,
+    qrels: options.Qrels,
+    encoder: options.Encoder = None,
+    cross_encoder: options.CrossEncoder = None,
+    threads: options.Threads = 1,
     seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep vectors in between runs.")] = None,
-    json_: Annotated[
-        str | None, typer.Option("--json", help="Write the figures to this file; - for standard output.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    cache: options.Cache = None,
+    json_: options.Json = None,
+    markdown: options.Markdown = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw nDCG@10 with intervals into this PNG (needs matplotlib).")
     ] = None,

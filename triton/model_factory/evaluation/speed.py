@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model_factory import served
-from model_factory.evaluation import inputs, report
+from model_factory.evaluation import inputs, options, report
 from model_factory.evaluation.vectors import MAX_CHARS, model_sha256, refusing
 
 QUERIES = ("wireless mouse", "laptop bag 15 inch", "usb c cable", "gaming headset", "4k monitor", "ssd 1 tb")
@@ -44,7 +44,7 @@ class Times(NamedTuple):
 
 
 def evaluate_speed(
-    products: Annotated[Path, typer.Option(help="JSON lines (.gz too): id, title, description.")],
+    products: options.Products,
     encoder: Annotated[
         list[Path] | None,
         typer.Option(
@@ -55,14 +55,12 @@ def evaluate_speed(
         list[Path] | None,
         typer.Option(help="Folder of a cross-encoder, repeatable; else the highest version, if any."),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of one forward.", min=1)] = 1,
+    threads: options.Threads = 1,
     rounds: Annotated[int, typer.Option(help="Rounds in which every model has its turn.", min=3)] = 9,
     batches: Annotated[int, typer.Option(help="Batches of 64 texts in a round of the mix.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Of the choice of products.", min=0)] = 0,
-    json_: Annotated[
-        str | None, typer.Option("--json", help="Write the figures to this file; - for standard output.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    json_: options.Json = None,
+    markdown: options.Markdown = False,
 ) -> None:
     """Measure texts/s by length and on products as they are, the wait for one query, and pairs/s.
 

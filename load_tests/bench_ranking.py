@@ -24,8 +24,10 @@ from stream.core import signals
 from stream.core.candidates import gather, rows_needed, session_vector, taste_vector
 from stream.core.events import ClickEvent, Line, Source
 from stream.core.explain import explain
+from stream.core.listing import compose
 from stream.core.policy import HOUR_MS
-from stream.core.ranking import blended, features, select
+from stream.core.ranking import blended, features
+from stream.core.rules.in_force import NO_RULES
 from stream.core.state import apply
 
 
@@ -90,14 +92,16 @@ def main() -> None:
         found = timed("gather", lambda context=context: gather(context, shop.policy))
         timed("features", lambda context=context, found=found: features(context, found))
         scores = timed("blended", lambda context=context, found=found: blended(context, found))
-        chosen = timed(
-            "select",
-            lambda context=context, found=found, scores=scores: select(context, found, scores, shop.policy),
+        composed = timed(
+            "compose",
+            lambda context=context, found=found, scores=scores: compose(
+                context, found, scores, shop.policy, NO_RULES, 0
+            ),
         )
         timed(
             "explain",
-            lambda context=context, found=found, chosen=chosen: [
-                explain(context, found, position) for position, _ in chosen
+            lambda context=context, found=found, composed=composed: [
+                explain(context, found, chosen.position) for chosen in composed.chosen
             ],
         )
         sizes.append(len(found))

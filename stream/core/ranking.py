@@ -28,7 +28,6 @@ from stream.core.context import SESSION_RECENCY
 from stream.core.features import FEATURES as FEATURES
 from stream.core.features import compute
 from stream.core.items import FloatArray
-from stream.core.policy import Policy
 from stream.core.search import best_matches, match, refined, regularised
 
 QUERY_SCALE = 20.0

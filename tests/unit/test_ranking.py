@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,10 @@ from ranking_shop import NOW_MS, RankingShop
 from stream.core import blend, ranking
 from stream.core.candidates import Candidates, Context, Hits, gather
 from stream.core.items import Item
-from stream.core.policy import DAY_MS, Policy
-from stream.core.ranking import FEATURES, blended, features, query_score, select, to_read
+from stream.core.listing import compose
+from stream.core.policy import DAY_MS, ExplorationPolicy, Policy
+from stream.core.ranking import FEATURES, blended, features, query_score, to_read
+from stream.core.rules.in_force import NO_RULES
 
 POLICY = Policy()
 
@@ -27,6 +30,14 @@ def shop() -> RankingShop:
 def made(shop: RankingShop, user_id: str = "ann", **more) -> tuple[Context, Candidates]:
     context = shop.context(user_id, **more)
     return context, gather(context, POLICY)
+
+
+def select(
+    context: Context, found: Candidates, scores: np.ndarray, policy: Policy
+) -> list[tuple[int, float]]:
+    """Positions in the candidates with their final scores, nothing left to chance."""
+    policy = msgspec.structs.replace(policy, exploration=ExplorationPolicy(slots=0))
+    return [one[:2] for one in compose(context, found, scores, policy, NO_RULES, 0).chosen]
 
 
 def listed(shop: RankingShop, context: Context, found: Candidates, policy: Policy = POLICY) -> list[str]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from stream.core import blend
 from stream.core.candidates import OFFERS, RANGE, Candidates, Context
+from stream.core.context import SESSION_RECENCY
 from stream.core.events import EVENT_TYPES
-from stream.core.evidence import BACKWARD, RECENCY
+from stream.core.evidence import BACKWARD, RECENCY, SHRINK
 from stream.core.features import GROUPS
 from stream.core.items import BoolArray, FloatArray
 from stream.core.ranking import FEATURES, features, query_score, standardised
@@ -61,6 +62,8 @@ SOURCES = {
 }
 """The values of `source`, each with the features it feeds; in this order where they did equally much."""
 
+_FLOOR = np.float32(1e-4)
+"""As in the features: so little of a sum counts as nothing."""
 _names = tuple(SOURCES)
 _trending = 1 << OFFERS.index("trending")
 _last_resorts = len(_CAUSES)
@@ -153,18 +156,40 @@ def _causes(context: Context, candidates: Candidates) -> _Causes:
     known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
     pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
     pulls[~known] = 0.0
-    recency = np.float32(RECENCY) ** np.arange(rows, dtype=np.float32)
+    carried = _carried(candidates, pulls)
     merits = _merits(context, candidates)
-    for merit, shown in zip(merits, _grounds(context, candidates, pulls), strict=True):
+    for merit, shown in zip(merits, _grounds(context, candidates, pulls, carried), strict=True):
         merit[~shown] = -np.inf
     named = merits[:_last_resorts].max(axis=0) > -np.inf
     merits[_last_resorts:, named] = -np.inf
     return _Causes(
         source=merits.argmax(axis=0).tolist(),
-        covisited=(pulls[:rows] * recency[:, None]).argmax(axis=0).tolist() if rows else [],
+        covisited=carried.argmax(axis=0).tolist() if rows else [],
         profile=(pulls[rows:].argmax(axis=0) + rows).tolist() if len(pulls) > rows else [],
         similar=_likeness(context, candidates).argmax(axis=0).tolist() if rows else [],
     )
+
+
+def _carried(candidates: Candidates, pulls: FloatArray) -> FloatArray:
+    """How much each row of the session [rows, N] carries of a candidate's co-visitation, by thinking it away.
+
+    What is lost of the logarithms of the sums that fade with age, in which older rows then count as younger:
+    so a row may even stand in the way of others. -inf where a row says nothing of a candidate.
+    """
+    rows = candidates.session_rows
+    scale = 1.0 / np.sqrt(candidates.row_popularity[:rows, None] + np.float32(SHRINK))
+    carried = _lost(pulls[:rows] * scale, RECENCY) + _lost(candidates.forward[:rows] * scale, SESSION_RECENCY)
+    carried[pulls[:rows] <= 0] = -np.inf
+    return carried
+
+
+def _lost(weights: FloatArray, fade: float) -> FloatArray:
+    """What the logarithm of the sum of rows [rows, N], fading with age, loses without each of them."""
+    faded = np.float32(fade) ** np.arange(len(weights), dtype=np.float32)[:, None] * weights
+    up_to = np.cumsum(faded, axis=0)
+    without = up_to - faded + (faded.sum(axis=0) - up_to) / np.float32(fade)
+    lost: FloatArray = np.log(faded.sum(axis=0) + _FLOOR) - np.log(np.maximum(without, 0.0) + _FLOOR)
+    return lost
 
 
 def _merits(context: Context, candidates: Candidates) -> FloatArray:
@@ -175,7 +200,9 @@ def _merits(context: Context, candidates: Candidates) -> FloatArray:
     return merits
 
 
-def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> list[BoolArray]:
+def _grounds(
+    context: Context, candidates: Candidates, pulls: FloatArray, carried: FloatArray
+) -> list[BoolArray]:
     """For which candidates each of `SOURCES` has something to show."""
     rows = candidates.session_rows
     unseen = ~candidates.seen
@@ -183,7 +210,7 @@ def _grounds(context: Context, candidates: Candidates, pulls: FloatArray) -> lis
         "search": candidates.by("search")
         & (context.query is not None)
         & ((candidates.bm25 > 0) | (candidates.cosine_query >= CLOSE_TO_QUERY)),
-        "covisited": (pulls[:rows] > 0).any(axis=0) & unseen,
+        "covisited": (carried > 0).any(axis=0) & unseen,
         "profile": (pulls[rows:] > 0).any(axis=0) & unseen,
         "history": (candidates.touched_ms > 0) & unseen,
         "similar": (_likeness(context, candidates) >= CLOSE_TO_ITEM).any(axis=0) & unseen,

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from stream.adapters.triton_models import TritonReranker
+from stream.config import Config
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.ranking import FEATURES
 from stream.core.versions import difference
 from stream.errors import ModelRefused, ModelUnavailable
 from stream.models import canary, manifest, reranker_version
 from stream.models.repository import DEFAULT, new_version
+from stream.models.rollout import Rollout
 
 
 def learner(features: tuple[str, ...] = FEATURES) -> OnlineLearner:
@@ -129,3 +131,31 @@ def test_a_version_with_other_features_scores_no_list_and_is_named_once(
     assert ("SCORES", "2") not in reranker.asked
     reranker.serves = "1"
     asyncio.run(reranker.score(rows, 1.0))
+
+
+def rolled(tmp_path: Path, version: str, own: float, rivals: dict[str, float]) -> None:
+    """Write a version with a figure of its own, and what others had on the same lists."""
+
+    def measured(value: float) -> list[dict[str, Any]]:
+        return [{"metric": "MRR@20", "data": f"lists before {version}", "value": value}]
+
+    said = {name: measured(value) for name, value in rivals.items()}
+    with new_version(tmp_path / "reranker", version) as folder:
+        reranker_version.write(folder, learner(), version, measured=measured(own), rivals=said)
+
+
+def pass_gate(tmp_path: Path, version: str) -> list[Any]:
+    rollout = Rollout(Config(), tmp_path, *[None] * 3)  # type: ignore[arg-type]
+    return rollout._pass_gate("reranker", "1", version, 0.0, "")
+
+
+def test_the_gate_goes_by_what_the_active_version_had_on_the_lists_of_the_new_one(tmp_path: Path) -> None:
+    rolled(tmp_path, "1", 0.9, {})  # on easier lists
+    rolled(tmp_path, "2", 0.25, {"1": 0.24})
+    rolled(tmp_path, "3", 0.23, {"1": 0.24})
+    rolled(tmp_path, "4", 0.95, {})
+    assert [one.gain for one in pass_gate(tmp_path, "2")] == [pytest.approx(0.01)]
+    with pytest.raises(ModelRefused, match="worse by more than 0"):
+        pass_gate(tmp_path, "3")
+    with pytest.raises(ModelRefused, match="lacks figures"):
+        pass_gate(tmp_path, "4")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stream.core.events import AttributedItem, Attribution, Outcome
 from stream.evaluation.rates import Tally
 
@@ -22,7 +24,9 @@ def record(
     placement: str = "home",
     automated: bool = False,
     value: float | None = None,
+    names: Sequence[str] = (),
 ) -> Attribution:
+    """A record of a list's places; their items are `names`, or the same at a place in every list."""
     return Attribution(
         schema_version=1,
         attribution_id=f"{outcome}-{made}-{number}",
@@ -37,9 +41,13 @@ def record(
         model_versions={"reranker": reranker} if reranker else {},
         items=[
             AttributedItem(
-                f"item-{rank}", rank, "session" if rank % 2 else "new", 0.5, rank in explored, None, None
+                names[place] if names else f"item-{rank}",
+                rank,
+                "session" if rank % 2 else "new",
+                0.5,
+                rank in explored,
             )
-            for rank in ranks
+            for place, rank in enumerate(ranks)
         ],
         automated=automated,
         currency="EUR" if value is not None else None,

@@ -13,7 +13,7 @@ those of one shopper are not quite, so the true intervals are somewhat wider.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -59,6 +59,18 @@ class Difference(msgspec.Struct, frozen=True):
     high: float
 
 
+class Sight(msgspec.Struct, frozen=True):
+    """How much a place is clicked for being where it is, relative to the first one.
+
+    `relative` compares the same items at neighbouring places, step by step from the first; it is None from
+    the first step on for which no click tells. `items` were shown both here and one place higher.
+    """
+
+    rank: int
+    items: int
+    relative: float | None
+
+
 class Summary(msgspec.Struct, frozen=True):
     """All that a report says; `groups` are by dimension, times are epoch milliseconds of lists made."""
 
@@ -76,12 +88,14 @@ class Summary(msgspec.Struct, frozen=True):
     """What the items of attributed purchases cost, by currency."""
     groups: dict[str, list[Group]]
     differences: dict[str, list[Difference]]
+    sight: list[Sight]
 
 
 class _Place:
-    __slots__ = ("bits", "explored", "source")
+    __slots__ = ("bits", "explored", "item_id", "source")
 
-    def __init__(self, source: str, explored: bool) -> None:
+    def __init__(self, item_id: str, source: str, explored: bool) -> None:
+        self.item_id = item_id
         self.source = source
         self.explored = explored
         self.bits = 0
@@ -160,7 +174,7 @@ class Tally:
         for item in record.items:
             place = one.places.get(item.rank)
             if place is None:
-                place = one.places[item.rank] = _Place(item.source, item.explored)
+                place = one.places[item.rank] = _Place(item.item_id, item.source, item.explored)
             place.bits |= _BITS[record.outcome]
         if record.value is not None:
             currency = record.currency or NONE
@@ -171,6 +185,7 @@ class Tally:
         counts: dict[str, dict[str, list[int]]] = {dimension: {} for dimension in DIMENSIONS}
         total = [0] * len(OUTCOMES)
         not_shown: dict[str, int] = dict.fromkeys(OUTCOMES[1:], 0)
+        by_item: dict[int, dict[str, list[int]]] = {}
         for one in self._lists.values():
             for rank, place in one.places.items():
                 if not place.bits & _SHOWN:
@@ -181,6 +196,9 @@ class Tally:
                     counts[dimension].setdefault(key(one, rank, place), [0] * len(OUTCOMES))
                     for dimension, key in _KEYS.items()
                 ]
+                item = by_item.setdefault(rank, {}).setdefault(place.item_id, [0, 0])
+                item[0] += 1
+                item[1] += bool(place.bits & _BITS["click"])
                 for row in (total, *rows):
                     for number in range(len(OUTCOMES)):
                         row[number] += place.bits >> number & 1
@@ -202,6 +220,7 @@ class Tally:
             value={currency: round(value, 2) for currency, value in sorted(self._value.items())},
             groups=groups,
             differences={dimension: _differences(groups[dimension]) for dimension in COMPARED},
+            sight=_sight(by_item),
         )
 
 
@@ -229,6 +248,33 @@ def difference(one: Group, other: Group) -> Difference | None:
         first - second - math.hypot(first - first_low, second_high - second),
         first - second + math.hypot(first_high - first, second - second_low),
     )
+
+
+def _sight(by_item: Mapping[int, Mapping[str, Sequence[int]]]) -> list[Sight]:
+    """How much less a place is looked at than the first, told apart from how good its items are.
+
+    Items that stood at two neighbouring places in different lists are compared with themselves, each with
+    the smaller of its two numbers of showings as weight; the ratios are multiplied from the first place on
+    (A. Agarwal et al., "Estimating position bias without intrusive interventions", WSDM 2019: the chain
+    of adjacent positions).
+
+    Args:
+        by_item: by rank and item id, how often it was shown there and how often clicked.
+    """
+    relative: float | None = 1.0
+    found = []
+    for rank in range(1, max(by_item, default=0) + 1):
+        here, above = by_item.get(rank, {}), by_item.get(rank - 1, {})
+        shared = here.keys() & above.keys()
+        if rank > 1:
+            clicks = [0.0, 0.0]
+            for item_id in sorted(shared):
+                weight = min(here[item_id][0], above[item_id][0])
+                for side, (shown, clicked) in enumerate((here[item_id], above[item_id])):
+                    clicks[side] += weight * clicked / shown
+            relative = relative * clicks[0] / clicks[1] if relative is not None and all(clicks) else None
+        found.append(Sight(rank, len(shared), relative))
+    return found
 
 
 def _interval(rate: Rate) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stream.errors import WrongFile
-from stream.evaluation.rates import DIMENSIONS, Group, Rate, Summary
+from stream.evaluation.rates import DIMENSIONS, Group, Rate, Sight, Summary
 
 TITLES = {
     "position": "Position in the list",
@@ -22,7 +22,7 @@ TITLES = {
     "day": "Day the list was made (UTC)",
 }
 NOTES = {
-    "position": "The curve mixes two things: better items stand higher, and higher places are seen more.",
+    "position": "This curve mixes two things: better items stand higher, and higher places are seen more.",
     "explored": "Places that chance had a say in, against all others.",
 }
 BARS = 20
@@ -119,12 +119,40 @@ def _section(found: Summary, dimension: str) -> str:
         _plot(dimension, groups),
         _table(["", "shown", "clicked", "cart", "bought"], rows),
     ]
+    if dimension == "position":
+        parts.append(_sight(found.sight))
     parts += [
         f"<p>{html.escape(one.of)} less {html.escape(one.less)}: clicked {one.value:+.2%} "
         f"({one.low:+.2%} to {one.high:+.2%}) of places{_verdict(one.low, one.high)}</p>"
         for one in found.differences.get(dimension, ())
     ]
     return "\n".join(part for part in (*parts, "</section>") if part)
+
+
+def _sight(found: Sequence[Sight]) -> str:
+    """How much a place does by itself: a plot and a table, or a sentence where nothing can be told."""
+    told = [one for one in found if one.relative is not None]
+    if len(told) < 2:
+        return (
+            '<p class="note">How much the place does by itself cannot be told yet: no item was clicked both '
+            "at the first place and at the second.</p>"
+        )
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    axes.plot([one.rank for one in told], [one.relative for one in told], marker="o")
+    axes.set(xlabel="place", ylabel="clicked, first place = 1", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    rows = [(str(one.rank), f"{one.relative:.2f}", str(one.items) if one.rank > 1 else "") for one in told]
+    return "\n".join(
+        (
+            "<h3>What the place does by itself</h3>",
+            '<p class="note">The same items at neighbouring places of different lists, step by step from the '
+            "first place; each step adds its error to those below it.</p>",
+            _svg(figure, "How often a place is clicked relative to the first, with the same items"),
+            _table(["place", "relative", "items compared"], rows),
+        )
+    )
 
 
 def _verdict(low: float, high: float) -> str:
@@ -161,12 +189,16 @@ def _plot(dimension: str, groups: Sequence[Group]) -> str:
         axes.set(xlabel="clicked", xlim=(0, None), ylim=(len(shown) - 0.5, -0.5))
         axes.xaxis.set_major_formatter(_as_percent)
     axes.grid(alpha=0.3)
+    return _svg(figure, f"{TITLES[dimension]}: share of shown places that were clicked")
+
+
+def _svg(figure: Any, label: str) -> str:
+    """A figure as an element of the page, the same bytes for the same figure; closes it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    pyplot.close(figure)
+    _pyplot().close(figure)
     svg = buffer.getvalue()
-    label = html.escape(f"{TITLES[dimension]}: share of shown places that were clicked")
-    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
 def _as_percent(value: float, _: int) -> str:

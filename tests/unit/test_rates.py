@@ -124,6 +124,32 @@ def test_newcombes_interval_is_that_of_his_paper() -> None:
     )
 
 
+def test_what_a_place_does_is_told_apart_from_how_good_its_items_are() -> None:
+    """Better items stand higher and higher places are seen more: rates fall faster than sight does."""
+    chance = random.Random(7)
+    sight = [1.0, 0.7, 0.5, 0.4]
+    made = Tally()
+    for number in range(6_000):
+        # Item n is liked less with n; neighbours often swap.
+        order = sorted(range(4), key=lambda item: item + chance.uniform(0, 2.5))
+        liked = [sight[place] * (0.8 - 0.15 * item) for place, item in enumerate(order)]
+        names = [f"item-{item}" for item in order]
+        made.add(record("impression", [1, 2, 3, 4], made=f"r{number}", names=names))
+        clicked = [rank for rank in range(1, 5) if chance.random() < liked[rank - 1]]
+        made.add(record("click", clicked, made=f"r{number}", names=[names[rank - 1] for rank in clicked]))
+    found = made.summary()
+    assert [one.relative for one in found.sight] == pytest.approx(sight, abs=0.06)
+    first, *_, last = found.groups["position"]
+    assert first.click.value is not None
+    assert last.click.value is not None
+    assert last.click.value / first.click.value < 0.3
+
+
+def test_where_no_click_tells_of_a_place_nothing_is_said_of_it() -> None:
+    found = tally(record("impression", [1, 2, 3]), record("click", [1]), record("click", [3], number=1))
+    assert [one.relative for one in found.summary().sight] == [1.0, None, None]
+
+
 def written(folder: Path, *records: Attribution) -> Path:
     path = folder / "attributions.jsonl"
     path.write_bytes(b"\n".join(msgspec.json.encode(one) for one in records))

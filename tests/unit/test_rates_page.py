@@ -72,17 +72,19 @@ def some_records() -> list[Attribution]:
             "explored": (20,),
             "at_ms": 1_790_000_000_000 + number * 3_600_000,
         }
-        records.append(record("impression", list(range(1, 21)), **fields))
+        names = [f"item-{place + number % 3}" for place in range(21)]  # neighbours take turns
+        records.append(record("impression", list(range(1, 21)), names=names, **fields))
         clicked = [rank for rank in range(1, 21) if chance.random() < 0.4 / rank]
         if clicked:
-            records.append(record("click", clicked, **fields))
-            records.append(record("purchase", clicked[:1], value=2.5, **fields))
+            followed = [names[rank - 1] for rank in clicked]
+            records.append(record("click", clicked, names=followed, **fields))
+            records.append(record("purchase", clicked[:1], names=followed, value=2.5, **fields))
     return records
 
 
 def test_the_page_is_whole_and_loads_nothing() -> None:
     found = Page(page(tally(*some_records()).summary()))
-    assert found.tags.count("svg") == len(DIMENSIONS)
+    assert found.tags.count("svg") == len(DIMENSIONS) + 1  # positions have two
     assert [link for link in found.loads if not link.startswith("#")] == []
     assert "script" not in found.tags
 

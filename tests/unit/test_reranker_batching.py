@@ -134,4 +134,4 @@ def test_the_manifest_names_the_files_as_they_are() -> None:
     manifest = json.loads((RERANKER / "1" / "MANIFEST.json").read_text())
     for name, said in manifest["files"].items():
         assert said["sha256"] == sha256(RERANKER / "1" / name)
-    assert {"origin", "licence", "made", "figures"} <= manifest.keys()
+    assert {"origin", "licence", "made", "measured"} <= manifest.keys()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream.core import exploration, ranking
 from stream.core.candidates import Candidates, Context
 from stream.core.diversity import WINDOW, diversified, likeness
+from stream.core.events import LATEST_MS
 from stream.core.exploration import POOL, Explored, Known, showings
 from stream.core.items import BoolArray, FloatArray, Item
 from stream.core.policy import DAY_MS, Policy
@@ -109,11 +110,15 @@ def compose(
 
 
 def known_of(context: Context, candidates: Candidates, final: NDArray[np.float64], policy: Policy) -> Known:
-    """What exploration wants to know of the candidates: each touch of an item stands for a click."""
+    """What exploration wants to know of the candidates: each touch of an item stands for a click.
+
+    New is what is as young as the catalogue's new items are, so nothing that came with its first load.
+    """
     slots, items = candidates.slots, context.items
     touches = neighbours_at(context.popularity[slots, -1], context.at_ms).astype(np.float64)
     since_ms = context.at_ms - policy.exploration.new_days * DAY_MS
-    new = np.isin(slots, context.new_items) & (items.first_seen_ms[slots] >= since_ms)
+    joined_ms = items.first_seen_ms[context.new_items].min(initial=LATEST_MS)
+    new = items.first_seen_ms[slots] >= max(since_ms, joined_ms)
     return Known(final, touches, showings(touches), new)
 
 

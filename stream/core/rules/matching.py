@@ -48,6 +48,8 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     def holds(self, item: Item) -> bool:
         """Whether an item is meant."""
+        if self is EVERYTHING:
+            return True
         if self.item_ids and item.item_id not in self.item_ids:
             return False
         if self.brands and item.brand.casefold() not in _folded(self.brands):

@@ -30,9 +30,11 @@ img {{ max-width: 100% }} pre {{ overflow-x: auto; line-height: 1.2 }}</style>
 def tables(found: Mapping[str, Any]) -> RenderableType:
     """Lay out the figures of one run."""
     at = found["at"]
-    main = Table("", *_columns(at), title=f"{found['lists']} lists of {found['sessions']} sessions")
-    for name, figures in {"list": found, **found["baselines"]}.items():
-        main.add_row(NAMES.get(name, name), *(_cell(figures, column) for column in _metrics(at)))
+    rankers = {"list": found, **found["baselines"]}
+    titles = [NAMES.get(name, name) for name in rankers]
+    main = Table("", *titles, title=f"{found['lists']} lists of {found['sessions']} sessions")
+    for name, heading in zip(_metrics(at), _headings(at), strict=True):
+        main.add_row(heading, *(_cell(figures, name) for figures in rankers.values()))
     parts: list[RenderableType] = [main]
     for title, part in (("by the shopper's history", "history"), ("after so many items", "after_events")):
         table = Table(title, "lists", f"HR@{at}", f"MRR@{at}")
@@ -62,7 +64,7 @@ def compared(found: Mapping[str, Any]) -> RenderableType:
     at = found["at"]
     first, second = found["policies"]
     table = Table("", first["policy"], second["policy"], "second - first", title=f"{found['lists']} lists")
-    for name, heading in zip(_metrics(at), _columns(at), strict=True):
+    for name, heading in zip(_metrics(at), _headings(at), strict=True):
         gain = found["difference"].get(name)
         table.add_row(
             heading,
@@ -141,7 +143,7 @@ def _metrics(at: int) -> list[str]:
     return [*measured, "coverage", "novelty", "intra_list_diversity", "gini"]
 
 
-def _columns(at: int) -> list[str]:
+def _headings(at: int) -> list[str]:
     return [f"HR@{at}", f"MRR@{at}", f"NDCG@{at}", "coverage", "novelty", "diversity", "Gini"]
 
 

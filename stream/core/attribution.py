@@ -3,8 +3,8 @@
 A list counts as having shown an item from the moment an event says so: an impression, a click, or a cart
 or purchase that names the list. The rules, in this order:
 
-1. An event that names a list (`recommendation_id`) belongs to that list and to no other.
-2. An impression or a `select_item` that names a placement only belongs to the newest list of that
+1. An event that names a list (`recommendation_id`) belongs to that list, as far as it holds the items.
+2. An impression or a `select_item` that names no list but a placement belongs to the newest list of that
    placement that was made before it and had not expired.
 3. Items put in the cart or bought, and not found by 1, belong to the last list that showed them, within
    `policy.attribution_hours`; each item to one list.

@@ -100,6 +100,8 @@ class Republisher:
             made = self._without(shown.made, state)
             if made is not None:
                 due.append((made, state, one))
+        if not due:
+            return
         saved = await self._states.save(
             [(state._replace(sequence=made.sequence), state.sequence) for made, state, _ in due]
         )

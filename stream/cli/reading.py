@@ -44,4 +44,4 @@ def list_lines(made: RecommendationList, titles: Mapping[str, str], limit: int |
     for item in made.items[:limit]:
         title = titles.get(item.item_id, "")
         lines.append(f"  {item.rank:>2}. {item.item_id:<12} {title[:40]:<40}  {item.reason}")
-    return lines
+    return lines + [f"  ! {warning}" for warning in made.warnings]

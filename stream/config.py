@@ -261,7 +261,9 @@ def mask_secrets(url: str) -> str:
 def environment_of(config: Config) -> dict[str, str]:
     """The variables that make a process started with them load `config`; only what is not a default."""
     return {
-        field.variable: str(value)
+        field.variable: msgspec.json.encode(value).decode()
+        if isinstance(value, msgspec.Struct)
+        else str(value)
         for field in _fields()
         if (value := getattr(getattr(config, field.section), field.name)) != field.default
     }
@@ -349,8 +351,10 @@ def _from_environment(
 
 def _checked(field: _Field, value: Any, place: str, *, strict: bool) -> Any:
     try:
+        if not strict and isinstance(field.default, msgspec.Struct):  # a section within one: as JSON
+            value = msgspec.json.decode(value)
         checked = msgspec.convert(value, field.type, strict=strict)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         expected = str(error).partition(", got ")[0].replace("`", "")
         if choices := get_args(field.type) if get_origin(field.type) is Literal else ():
             expected = f"expected one of {', '.join(choices)}"

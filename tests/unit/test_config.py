@@ -148,3 +148,16 @@ def test_reading_settings_loads_none_of_the_heavy_libraries() -> None:
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert output.stdout.strip() == "[]"
+
+
+def test_a_section_within_the_policy_is_json_in_the_environment_and_comes_back_from_it() -> None:
+    env = {
+        "STREAMREC_POLICY__EXPLORATION": '{"slots": 0}',
+        "STREAMREC_POLICY__DIVERSITY": '{"strength": 0.5}',
+    }
+    config = load_config(env=env)
+    assert config.policy.exploration.slots == 0
+    assert config.policy.diversity.strength == 0.5
+    assert load_config(env=environment_of(config)) == config
+    with pytest.raises(ConfigError, match=r"policy\.exploration: .*invalid character"):
+        load_config(env={"STREAMREC_POLICY__EXPLORATION": "slots=0"})

@@ -179,7 +179,7 @@ class RecommendedItem(msgspec.Struct, frozen=True, omit_defaults=True):
     rank: int
     """Its place, from 1."""
     score: float
-    """Orders within one list only."""
+    """Compares within one list only; `rank` is the order, which diversity, trials and rules may change."""
     source: str
     """Which way of finding candidates brought it."""
     reason: str

@@ -19,7 +19,15 @@ from stream.adapters import kafka_topics, vector_record
 from stream.adapters.kafka_publisher import DEAD_LETTER_KEPT_BYTES, KafkaPublisher
 from stream.config import Config, load_config
 from stream.core import list_log
-from stream.core.events import AttributedItem, Attribution, RecommendationList, RecommendedItem, Trigger
+from stream.core.events import (
+    AttributedItem,
+    Attribution,
+    RecommendationList,
+    RecommendedItem,
+    Trigger,
+    list_key,
+    results_key,
+)
 from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, decode_increments
 from stream.errors import PublishUnavailable
@@ -102,7 +110,7 @@ class KafkaBench:
     async def lists(self) -> list[RecommendationList]:
         written = await self.read(self.config.topics.recommendations)
         lists = [msgspec.json.decode(one.value or b"", type=RecommendationList) for one in written]
-        assert [one.key for one in written] == [made.user_id.encode() for made in lists]
+        assert [one.key for one in written] == [list_key(made) for made in lists]
         return lists
 
     async def signals(self) -> list[tuple[str, Increment]]:
@@ -245,6 +253,27 @@ def test_lists_are_written_whole_and_in_order(run: Run) -> None:
             _list("ユーザー", 1, "because of カップ 🛒"),
             _list("ann", 2),
         ]
+
+    run(body)
+
+
+def test_reordered_results_have_a_key_of_their_own_and_lie_in_order_with_the_shoppers_lists(run: Run) -> None:
+    async def body(bench: Bench) -> None:
+        users = [f"user-{number}" for number in range(8)]
+        for user in users:
+            results = msgspec.structs.replace(_list(user, 1), placement="search", reordered=True)
+            await bench.publisher.publish_lists([results, _list(user, 2)])
+            await bench.publisher.publish_lists(
+                [msgspec.structs.replace(results, sequence=3), _list(user, 4)]
+            )
+        written = await bench.lists()
+        for user in users:
+            of_user = [made for made in written if made.user_id == user]
+            assert [made.sequence for made in of_user] == [1, 2, 3, 4]
+            assert {list_key(made) for made in of_user} == {
+                user.encode(),
+                results_key(user, "search"),
+            }
 
     run(body)
 

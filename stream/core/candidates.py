@@ -203,9 +203,10 @@ def _allowed(
     fill = seen[offered[seen] > 0]
     fill_offered = offered[fill]
     offered[fill] = 0
-    pinned = _slots((pin.item_id for pin in context.rules.pins), items)
-    pinned = np.setdiff1d(pinned[items.available[pinned]], forbidden)
-    offered[pinned] |= 1 << OFFERS.index(PINNED)
+    if context.rules.pins:
+        pinned = _slots((pin.item_id for pin in context.rules.pins), items)
+        pinned = np.setdiff1d(pinned[items.available[pinned]], forbidden)
+        offered[pinned] |= 1 << OFFERS.index(PINNED)
     slots = np.flatnonzero(offered).astype(np.int32)
     if len(slots) < policy.list_length and len(fill):
         offered[fill] = fill_offered

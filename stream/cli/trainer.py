@@ -79,7 +79,7 @@ def warm_up(
         typer.Option(
             help="How often each of those is learnt from; for more than 1 they are kept, 30 KB each.", min=1
         ),
-    ] = 6,
+    ] = 9,
     version: Annotated[
         str | None,
         typer.Option("--version", help="Number of the version; else the next one.", show_default=False),

@@ -11,11 +11,15 @@ from bisect import bisect_right, insort
 from collections import OrderedDict
 from typing import NamedTuple
 
+from stream.core.policy import DAY_MS
+
 LONGEST_GAPS = 2
 TOUCHES_KEPT = 200
 """Newest touches of one shopper."""
-SHOPPERS_KEPT = 200_000
+SHOPPERS_KEPT = 100_000
 """Shoppers of one partition; those whose newest touch is oldest are forgotten first."""
+KEPT_MS = 7 * DAY_MS
+"""A shopper who touched nothing for so long is forgotten, however far behind the lists are."""
 AFTER_ALL = 1 << 62
 """An offset that comes after all others."""
 
@@ -59,7 +63,7 @@ class Following:
     def touched(
         self, partition: int, user_id: str, at_ms: int, offset: int, items: tuple[str, ...], session: str = ""
     ) -> None:
-        """Note that a shopper touched items; without any, only time goes on. To note it again does no harm."""
+        """Note that a shopper touched items; without any, only time goes on. Again does no harm."""
         self._clock[partition] = max(self.clock_ms(partition), at_ms)
         if not items:
             return
@@ -74,6 +78,7 @@ class Following:
         shoppers.move_to_end(user_id)
         while len(shoppers) > SHOPPERS_KEPT:
             shoppers.popitem(last=False)
+        self.forget(partition, at_ms - KEPT_MS)
 
     def after(self, partition: int, user_id: str, at_ms: int, offset: int) -> Followed | None:
         """Say what followed a list that answered the event at a time and an offset; None: not known yet.

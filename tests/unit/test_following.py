@@ -107,9 +107,9 @@ def test_answers_do_not_hang_on_how_shoppers_are_interleaved(data: st.DataObject
     events = data.draw(st.lists(st.tuples(st.sampled_from(users), st.integers(0, 6), st.integers(0, 900))))
     at = list(itertools.accumulate(pause for _, _, pause in events))
     touches = [(user, at[n], n, f"item-{item}") for n, (user, item, _) in enumerate(events)]
-    whole = shop(*touches, ("end", 10**9, 10**6, "x"))
+    whole = shop(*touches, ("end", 10**8, 10**6, "x"))
     for user, at_ms, offset, _ in touches:
-        alone = shop(*(one for one in touches if one[0] == user), ("end", 10**9, 10**6, "x"))
+        alone = shop(*(one for one in touches if one[0] == user), ("end", 10**8, 10**6, "x"))
         assert alone.after(0, user, at_ms, offset) == whole.after(0, user, at_ms, offset)
 
 
@@ -125,6 +125,12 @@ def test_what_is_known_survives_as_bytes() -> None:
 def test_only_shoppers_who_were_not_seen_lately_are_forgotten() -> None:
     following = shop(*ANN, LATER)
     following.forget(0, 401)
+    assert [user for user, _ in following.state()[0][2]] == ["bob"]
+
+
+def test_who_touched_nothing_for_a_week_is_forgotten_without_any_list() -> None:
+    following = shop(*ANN)
+    following.touched(0, "bob", 401 + module.KEPT_MS, 9, ("tin",))
     assert [user for user, _ in following.state()[0][2]] == ["bob"]
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stream.core import signals
+from stream.core.bots import impossible
 from stream.core.candidates import (
     NO_HITS,
     Candidates,
@@ -109,8 +110,9 @@ class Shop:
             state = self._states.get(session.shopper, empty(session.shopper))
             for event in events:
                 after = apply(state, event, self._policy)
-                for item_id, increment in signals.increments(state, after, event, self._policy).items():
-                    pending.setdefault(item_id, []).append(increment)
+                if impossible(after, event.at_ms, self._policy) is None:
+                    for item_id, increment in signals.increments(state, after, event, self._policy).items():
+                        pending.setdefault(item_id, []).append(increment)
                 state = after
             if session.user_id:
                 self._states[session.user_id] = state

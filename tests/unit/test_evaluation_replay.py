@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from small_log import GAP_MS, START_MS, hashed, read_sessions, write_log
 
+from stream.core import signals
 from stream.core.items import FloatArray
 from stream.core.learning import Learning
 from stream.core.listing import Composed
@@ -146,6 +147,22 @@ def test_what_a_session_teaches_counts_from_the_minute_after_its_end() -> None:
         "learnt same-minute",
         "after knows 1",
     ]
+
+
+def test_what_no_person_does_teaches_nothing_as_in_the_worker() -> None:
+    def session(name: str, gap_ms: int, start_ms: int) -> Session:
+        steps = (Step(f"{name}-{number}", start_ms + number * gap_ms, "view_item") for number in range(40))
+        return Session(name, "", tuple(steps))
+
+    sessions = [session("person", 7_000, START_MS), session("bot", 100, START_MS)]
+    sessions.append(session("later", 7_000, START_MS + 3_600_000))
+    *_, last = replay(sessions, {}, lambda one: one.session_id == "later")
+    items = last.context.items
+    known = {
+        name: last.context.popularity[items.slot(name), 0] for name in ("person-0", "person-9", "bot-30")
+    }
+    assert known["person-0"] > signals.NEGLIGIBLE
+    assert known["bot-30"] == signals.NEGLIGIBLE
 
 
 def test_a_list_is_asked_for_before_each_new_item_and_at_most_nineteen_times() -> None:

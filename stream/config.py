@@ -136,7 +136,7 @@ class Trainer(msgspec.Struct, frozen=True):
     """What is logged of lists, and how the reranker learns from it as the stream flows."""
 
     list_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
-    """The share of the lists that workers log to learn from, about 35 kB each; 0 logs none."""
+    """The share of the lists that workers log to learn from, about 30 kB each; 0 logs none."""
     repository: str = ""
     """The model repository that Triton reads, where versions are written; "" for the checkout's."""
     folder: Text = "streamrec-trainer"

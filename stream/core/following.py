@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 from stream.core.policy import DAY_MS
@@ -19,7 +20,7 @@ TOUCHES_KEPT = 200
 SHOPPERS_KEPT = 100_000
 """Shoppers of one partition; those whose newest touch is oldest are forgotten first."""
 KEPT_MS = 7 * DAY_MS
-"""A shopper who touched nothing for so long is forgotten, however far behind the lists are."""
+"""Where no list waits, a shopper who touched nothing for so long is forgotten."""
 AFTER_ALL = 1 << 62
 """An offset that comes after all others."""
 
@@ -78,7 +79,6 @@ class Following:
         shoppers.move_to_end(user_id)
         while len(shoppers) > SHOPPERS_KEPT:
             shoppers.popitem(last=False)
-        self.forget(partition, at_ms - KEPT_MS)
 
     def after(self, partition: int, user_id: str, at_ms: int, offset: int) -> Followed | None:
         """Say what followed a list that answered the event at a time and an offset; None: not known yet.
@@ -110,6 +110,12 @@ class Following:
         shoppers = self._shoppers.get(partition)
         while shoppers and next(iter(shoppers.values()))[-1].at_ms < before_ms:
             shoppers.popitem(last=False)
+
+    def forget_idle(self, waits: Callable[[int], bool]) -> None:
+        """Forget shoppers of long ago in partitions where no list waits for what followed it."""
+        for partition, clock_ms in self._clock.items():
+            if not waits(partition):
+                self.forget(partition, clock_ms - KEPT_MS)
 
     def state(self) -> list[tuple[int, int, list[tuple[str, list[Touch]]]]]:
         """All that is known: partition, clock, shoppers with their touches."""

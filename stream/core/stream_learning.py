@@ -90,6 +90,7 @@ class StreamLearner:
                 trigger = held.popleft().one.trigger
                 self.following.forget(trigger.partition, trigger.event_time - self.following.longest_ms())
                 done += 1
+        self.following.forget_idle(lambda partition: bool(self._held.get(partition)))
         return done
 
     def _settle(self, one: LoggedList) -> bool:

@@ -128,9 +128,12 @@ def test_only_shoppers_who_were_not_seen_lately_are_forgotten() -> None:
     assert [user for user, _ in following.state()[0][2]] == ["bob"]
 
 
-def test_who_touched_nothing_for_a_week_is_forgotten_without_any_list() -> None:
+def test_who_touched_nothing_for_a_week_is_forgotten_where_no_list_waits() -> None:
     following = shop(*ANN)
     following.touched(0, "bob", 401 + module.KEPT_MS, 9, ("tin",))
+    following.forget_idle(lambda partition: True)
+    assert len(following.state()[0][2]) == 2
+    following.forget_idle(lambda partition: False)
     assert [user for user, _ in following.state()[0][2]] == ["bob"]
 
 

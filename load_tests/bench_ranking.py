@@ -1,6 +1,6 @@
 """Print what one list costs in CPU, by part: python load_tests/bench_ranking.py [--lists 300]
 
-The shop is made up and seeded: 4,000 items, shoppers with full states, 160 neighbours an item, about 250
+The shop is made up and seeded: 4,000 items, shoppers with a long past, full rows of neighbours, about 170
 candidates a list. Waiting for Kafka, Redis and Triton is no part of it.
 """
 

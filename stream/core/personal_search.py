@@ -6,6 +6,12 @@ log p(item). What a model gives a candidate is log p(item | shopper) up to a con
 (`stream.core.ranking`), so the last two are the difference of its scores for this shopper and for one of
 whom nothing is known: the taste. For a shopper without a history it is zero everywhere, and what is
 popular with all alike does not count, since the shop named these results as answers already.
+
+Measured by `model-factory evaluate personal-search` on the Icecat judgements, with made-up shoppers who
+viewed three products (nDCG@10 against relevance alone, 95 % intervals of the paired difference over
+searches): nothing viewed, .000 exactly; products of other searches -.003 [-.009, .004]; other relevant products of the
+search +.044 [.018, .080]; products of the brand that the best have +.020 [.007, .036]; products that are not
+relevant -.022 [-.036, -.008], which is what believing a shopper costs where the shopper is wrong.
 """
 
 from __future__ import annotations

@@ -176,17 +176,28 @@ def test_products_that_are_held_back_are_reported_with_what_is_wrong(shop: Shop)
         shop.config.topics.item_vectors,
         (b"mug", encode(item_vector("mug", "red mug for tea"))),
         (b"bad", encode(item_vector("bad", "mug tv", quality=0.2, quality_findings=("keywords", "markup")))),
+        (
+            b"odd",
+            encode(
+                item_vector(
+                    "odd", "iron pan", category="lamp", quality=0.6, quality_findings=("misfit",), fit=0.1
+                )
+            ),
+        ),
         (b"gone", encode(item_vector("gone", quality=0.1, quality_findings=("empty",)))),
         (b"gone", None),
         (b"damaged", b"\x02?"),
     )
     shown = shop.run("catalog", "quality")
-    assert "1 of 2 products are held back: quality below 0.5" in shown.stdout
+    assert "1 of 3 products are held back: quality below 0.5" in shown.stdout
+    assert "the fit of category and text was read of 1 of 1 products with a category" in shown.stdout
+    assert "0.60  odd          misfit (0.1): iron pan" in shown.stdout
     assert "0.20  bad          keywords, markup: mug tv" in shown.stdout
     assert "unrelated kinds of products are listed" in shown.stdout
     assert "1 records of" in shown.stderr
     report = json.loads(shop.run("catalog", "quality", "--worst", "1", "--json").stdout)
-    assert (report["items"], report["held_back"], report["unreadable"]) == (2, 1, 1)
+    assert (report["items"], report["held_back"], report["unreadable"]) == (3, 1, 1)
+    assert report["fit"] == {"min_fit": 0.17, "with_category": 1, "read": 1}
     assert report["findings"]["keywords"]["held_back"] == 1
     assert [item["item_id"] for item in report["worst"]] == ["bad"]
 

@@ -127,10 +127,9 @@ def next_item(
 
     Replays the log by its own times through the code of the worker, with everything in memory: states,
     signals, candidates, features, the reranker that learns online, policy. It goes on from the shipped
-    version where that was trained on nothing from --from on, else it begins with nothing. After each of a
-    session's first 19 distinct items a list is made, and the next one is what it should hold; items of the
-    session are masked.
-    What a session teaches counts from the minute after its end on.
+    version where that learnt nothing from --from on, else it begins with nothing. After each of a session's
+    first 19 distinct items a list is made, and the next one is what it should hold; items of the session are
+    masked. What a session teaches counts from the minute after its end on.
 
     The policy is the default one, but that bought items may come again (exclude_bought_days = 0), unless
     --policy says otherwise. Rows that cannot be used are counted and shown.
@@ -148,11 +147,14 @@ def next_item(
 
     window = window_of(start, end, every, at)
     chosen = policy_of(policy)
-    ranking = ranking_of(model, learning, seed, window.from_ms)
+    begun, known_until_ms = _begun(window.from_ms) if learning and model is None else (None, 0)
+    ranking = ranking_of(model, learning, seed, begun)
     with progress_bars(sys.stderr.isatty()) as step:
         sessions, bad = read_sessions(events, format, columns, chosen, step)
         vectors = vectors_of(sessions, cache, step)
-        measured = measure(sessions, vectors, window, ranking, chosen, warm_up, step)
+        measured = measure(
+            sessions, vectors, window, ranking, chosen, warm_up, step, known_until_ms=known_until_ms
+        )
     found = {
         **measuring.figures(measured, seed),
         **about(events, window, vectors, bad),
@@ -203,13 +205,13 @@ def policy_of(path: Path | None) -> Policy:
     return msgspec.structs.replace(POLICY, **changes)
 
 
-def ranking_of(model: Path | None, learning: bool, seed: int, from_ms: int = 0) -> Ranking:
+def ranking_of(model: Path | None, learning: bool, seed: int, begun: OnlineLearner | None = None) -> Ranking:
     from stream.core.ranking import FEATURES
     from stream.evaluation.next_item import Blended, Learnt, Served
     from stream.models.loading import load_reranker
 
     if model is None:
-        return Learnt(seed, begun=_begun(from_ms)) if learning else Blended()
+        return Learnt(seed, begun=begun) if learning else Blended()
     try:
         network = load_reranker(model)
     except (OSError, KeyError, ValueError) as error:
@@ -225,8 +227,8 @@ def ranking_of(model: Path | None, learning: bool, seed: int, from_ms: int = 0) 
     return Served(network, f"reranker {model.name}")
 
 
-def _begun(from_ms: int) -> OnlineLearner | None:
-    """What the newest shipped version knew that was trained on nothing from a time on, if any was."""
+def _begun(from_ms: int) -> tuple[OnlineLearner | None, int]:
+    """What the newest shipped version knew that learnt nothing from a time on, and until when it learnt."""
     from stream.core.ranking import FEATURES
     from stream.models import manifest, reranker_version
     from stream.models.repository import DEFAULT, version_folder, versions
@@ -235,13 +237,13 @@ def _begun(from_ms: int) -> OnlineLearner | None:
         folder = version_folder(DEFAULT, "reranker", version)
         try:
             until = manifest.read(folder).training.get("trained_until")
-            if until is not None and time_of(str(until), "trained_until") <= from_ms:
+            if until is not None and (until_ms := time_of(str(until), "trained_until")) <= from_ms:
                 learner = reranker_version.read_learner(folder)
                 if learner.features == FEATURES:
-                    return learner
+                    return learner, until_ms
         except StreamrecError:
             continue
-    return None
+    return None, 0
 
 
 Step = Callable[[str, int | None], Callable[[int], None]]
@@ -318,6 +320,7 @@ def measure(
     step: Step,
     plain: bool = True,
     watch: Watch | None = None,
+    known_until_ms: int = 0,
 ) -> Measured:
     from stream.cli.reading import clock
     from stream.evaluation import next_item as measuring
@@ -330,6 +333,7 @@ def measure(
         policy,
         plain=plain,
         warm_up_lists=warm_up,
+        known_until_ms=known_until_ms,
         progress=step("replaying", len(sessions)),
         watch=watch,
     )

@@ -200,6 +200,7 @@ def run(
     *,
     plain: bool = True,
     warm_up_lists: int = WARM_UP_LISTS,
+    known_until_ms: int = 0,
     progress: Callable[[int], None] = lambda done: None,
     watch: Watch | None = None,
 ) -> Measured:
@@ -210,12 +211,13 @@ def run(
         vectors: of the items' texts.
         policy: its `list_length` is taken from the window.
         plain: whether to rank plainly beside it, see `stream.evaluation.baselines`.
+        known_until_ms: what began before is not learnt from, since the ranking learnt it already.
         progress: is told how many sessions have ended.
     """
     policy = _with_length(policy, window.at)
     sessions = [one for one in sessions if window.to_ms is None or one.minute_ms < window.to_ms]
     every = learnt_every(sessions, window, warm_up_lists) if ranking.learns else 0
-    choice = _Choice(window, every)
+    choice = _Choice(window, every, known_until_ms)
     baselines: dict[str, Baseline] = _baselines(window.at) if plain else {}
     rankers = {LIST: Tally(), **{name: Tally() for name in baselines}}
     asked_all = Asked()
@@ -286,9 +288,10 @@ def target_of(asked: ListAsked) -> int | None:
 class _Choice:
     """Which sessions are asked: those to be measured, and those to be learnt from."""
 
-    def __init__(self, window: Window, learnt_every: int) -> None:
+    def __init__(self, window: Window, learnt_every: int, known_until_ms: int) -> None:
         self._window = window
         self._learnt_every = learnt_every
+        self._known_until_ms = known_until_ms
         self._seen = 0
         self._in_window = 0
         self.measured = False
@@ -302,7 +305,8 @@ class _Choice:
         if session.minute_ms >= self._window.from_ms:
             self._in_window += 1
             self.measured = self._in_window % self._window.every == 0
-        return self.measured or bool(self._learnt_every and self._seen % self._learnt_every == 0)
+        known = not self._learnt_every or session.minute_ms < self._known_until_ms
+        return self.measured or (not known and self._seen % self._learnt_every == 0)
 
 
 def _baselines(at: int) -> dict[str, Baseline]:

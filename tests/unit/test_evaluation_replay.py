@@ -209,6 +209,14 @@ def test_the_learner_learns_before_the_window_and_in_it(sessions: list[Session],
     assert 100 < before < count
 
 
+def test_what_the_ranking_learnt_before_is_not_learnt_again(sessions: list[Session]) -> None:
+    ranking = learnt()
+    run = measured(sessions, ranking, plain=False, known_until_ms=FROM_MS)
+    assert run.learnt_every == 1
+    inside = sum(max(len(one.items) - 1, 0) for one in sessions if one.minute_ms >= FROM_MS)
+    assert 0 < int(ranking.says.rpartition("from ")[2].split()[0]) <= inside
+
+
 def test_parts_of_the_lists_add_up(small: Measured) -> None:
     found = next_item.figures(small)
     history, after = found["history"], found["after_events"]

@@ -9,9 +9,10 @@ popular with all alike does not count, since the shop named these results as ans
 
 Measured by `model-factory evaluate personal-search` on the Icecat judgements, with made-up shoppers who
 viewed three products (nDCG@10 against relevance alone, 95 % intervals of the paired difference over
-searches): nothing viewed, .000 exactly; products of other searches -.003 [-.009, .004]; other relevant products of the
-search +.044 [.018, .080]; products of the brand that the best have +.020 [.007, .036]; products that are not
-relevant -.022 [-.036, -.008], which is what believing a shopper costs where the shopper is wrong.
+searches): nothing viewed .000 exactly; products of other searches -.003 [-.009, .004]; other relevant
+products of the search +.044 [.018, .080]; products of the brand that the best have +.020 [.007, .036];
+products that are not relevant -.022 [-.036, -.008], which is what believing a shopper costs where the
+shopper is wrong.
 """
 
 from __future__ import annotations

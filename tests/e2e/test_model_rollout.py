@@ -1,6 +1,6 @@
-"""Another version of the encoder takes over while events come, and goes back; what must not serve does not.
+"""Another version of a model takes over while events come, and goes back; what must not serve does not.
 
-Version 2 of this test turns every vector by the same rotation. Cosines within a version are then the same
+Version 2 of the encoder turns every vector by the same rotation. Cosines within a version are then the same
 as in version 1, and between the two there is no likeness left: a list from mixed versions would show.
 """
 
@@ -20,13 +20,16 @@ import msgspec
 import numpy as np
 import pytest
 from model_factory import canaries, manifest
+from model_factory.served import highest_version
 
+from stream.adapters.redis_locks import RedisModelLocks
 from stream.adapters.triton_models import connect
 from stream.adapters.triton_repository import TritonRepository
 from stream.local.stack import Stack
 from stream.models.repository import new_version
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
+MODELS = ("encoder", "reranker", "cross_encoder")
 QUERIES = (
     "red mug",
     "a lamp for the garden",
@@ -69,20 +72,38 @@ def make(model: Path, version: int, *, turn: int, says: int | None = None, figur
     return model / str(version)
 
 
+def make_alike(model: Path, version: int, figure: float = 0.7) -> Path:
+    """Add a version with the weights of the newest, which only its number and its figure tell apart."""
+    with new_version(model, str(version)) as folder:
+        shutil.copytree(
+            highest_version(REPOSITORY / model.name),
+            folder,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        manifest.update(
+            folder,
+            version=str(version),
+            measured=[{"metric": "nDCG@10", "data": "the same", "value": figure}],
+        )
+    return model / str(version)
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of its own: the encoder's version 1 and the reranker."""
+    """A repository of its own, with version 1 of each model."""
     copy = tmp_path_factory.mktemp("models")
-    shutil.copytree(REPOSITORY / "reranker", copy / "reranker")
-    for path in (REPOSITORY / "encoder").iterdir():
-        if path.name == "warmup":
-            shutil.copytree(path, copy / "encoder" / path.name)
-        elif path.is_file():
-            (copy / "encoder").mkdir(exist_ok=True)
-            shutil.copy(path, copy / "encoder" / path.name)
-    config = copy / "encoder" / "config.pbtxt"
-    config.write_text(config.read_text().replace("count: 2", "count: 1"))
+    for model in MODELS:
+        shutil.copytree(
+            REPOSITORY / model,
+            copy / model,
+            ignore=shutil.ignore_patterns("__pycache__", "[0-9]*"),
+        )
+        config = copy / model / "config.pbtxt"
+        config.write_text(config.read_text().replace("count: 2", "count: 1"))
     make(copy / "encoder", 1, turn=0)
+    for model in ("reranker", "cross_encoder"):
+        make_alike(copy / model, 1)
     return copy
 
 
@@ -179,6 +200,74 @@ def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_m
         for event, made in zip(sent, lists, strict=True):
             assert made["degraded"] == []
             assert scores(made) == pytest.approx(scores(alone[event["search_query"]]), abs=1e-2)
+
+    run(body)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("model", ["reranker", "cross_encoder"])
+def test_a_reranker_or_cross_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_without_it(
+    run: Any, repository: Path, wait_until: Any, model: str
+) -> None:
+    async def body(engine: Any) -> None:
+        for deadline in ("RERANK", "ENCODE", "CROSS_ENCODE"):
+            engine.env[f"STREAMREC_TRITON__{deadline}_DEADLINE_MS"] = "10000"
+        engine.env["STREAMREC_TRITON__CROSS_ENCODER_BEST"] = "3"  # of ten, one instance would be overloaded
+        await engine.worker().ready()
+        await engine.load_shop(36)
+        await wait_until(lambda: engine.workers[0].metric("streamrec_catalogue_items_without_vector") == 0)
+        sent: list[dict[str, Any]] = []
+
+        async def keep_searching() -> None:
+            for number in itertools.count():
+                query = f"red mug {number}"  # another one each time: none is remembered
+                sent.append(await engine.search(f"shopper-{number}", query))
+                await asyncio.sleep(0.2)  # the load: five searches a second
+
+        searching = asyncio.ensure_future(keep_searching())
+
+        async def list_by(version: str) -> None:
+            """Wait until a search that comes from now on is answered by a version."""
+            begun = len(sent)
+            await wait_until(lambda: len(sent) > begun)
+            made = await engine.list_for(sent[begun])
+            assert made["model_versions"].get(model) == version, made["degraded"]
+
+        await list_by("1")
+        make_alike(repository / model, 2, figure=0.71)
+        code, out, said = await models(engine, repository, "promote", model, "2", "--json")
+        assert code == 0, said
+        outcome = json.loads(out)
+        assert (outcome["active"], outcome["previous"], len(outcome["workers"])) == ("2", "1", 1)
+        assert outcome["confirmed_by"]
+        await list_by("2")
+        code, out, said = await models(engine, repository, "rollback", model, "--json")
+        assert code == 0, said
+        await list_by("1")
+        searching.cancel()
+
+        lists = [await engine.list_for(event) for event in sent]
+        assert {made["model_versions"].get(model) for made in lists} == {"1", "2"}
+        assert [made["degraded"] for made in lists if model in made["degraded"]] == []
+
+    run(body)
+
+
+@pytest.mark.timeout(600)
+def test_who_changes_versions_while_another_does_is_told_who_and_changes_nothing(
+    run: Any, repository: Path
+) -> None:
+    async def body(engine: Any) -> None:
+        locks = RedisModelLocks(engine.redis, engine.config.redis.key_prefix, "ann on a")
+        before = await served(engine)
+        for command in (("promote", "encoder", "21"), ("rollback", "encoder"), ("load", "encoder", "21")):
+            async with locks.held("encoder", "promote encoder 20"):
+                code, _, said = await models(engine, repository, *command)
+            assert code == 1
+            assert "promote encoder 20, by ann on a, since 20" in said
+        assert await served(engine) == before
+        code, _, said = await models(engine, repository, "rollback", "encoder")
+        assert (code, "no version of encoder served before" in said) == (1, True)
 
     run(body)
 

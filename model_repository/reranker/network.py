@@ -51,7 +51,12 @@ class Network(NamedTuple):
     def score(self, features: Floats) -> Floats:
         """Score rows: finite features [n, F] to finite scores [n], higher is better."""
         with np.errstate(over="ignore"):
-            scaled = np.clip((features - self.centre) / self.spread, -CLIP, CLIP)
-        active = np.maximum(scaled @ self.hidden + self.bias, 0.0)
+            scaled = features - self.centre
+            scaled /= self.spread
+        np.maximum(scaled, -CLIP, out=scaled)
+        np.minimum(scaled, CLIP, out=scaled)
+        active = scaled @ self.hidden
+        active += self.bias
+        np.maximum(active, 0.0, out=active)
         scores: Floats = active @ self.output + scaled @ self.linear
         return scores

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products; more threads only wait for each other
+
 from pathlib import Path
 from typing import Any
 

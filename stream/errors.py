@@ -10,7 +10,7 @@
     ├── WrongFile             a file to import is not what the importer reads
     ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
     ├── ModelRefused          a version of a model may not serve: wrong files, worse figures, wrong answers
-    ├── TrainerRefused        a trainer cannot go on: its checkpoint, its folder or its versions are not its own
+    ├── TrainerRefused        a trainer cannot go on: its checkpoint, folder or versions are not its own
     └── Unavailable           a part did not answer; trying again later is right
         ├── StateUnavailable      Redis: consuming stops until it is back
         ├── ModelUnavailable      Triton: lists go on without it and say so

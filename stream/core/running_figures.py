@@ -25,7 +25,7 @@ class Figures(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """MRR@20 of one contestant less that of another on the same lists, and what chance may have made of it."""
+    """MRR@20 of one contestant less that of another on the same lists, and what of it may be chance."""
 
     lists: int
     mean: float

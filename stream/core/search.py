@@ -14,7 +14,7 @@ LEXICAL_WEIGHT = 0.15
 """What the best lexical hit adds to a cosine. Of 0 to .5: less ranks the whole Icecat catalogue worse, more
 the judged products."""
 
-NEIGHBOURS, NEIGHBOURS_SHARE = 10, 0.3
+NEIGHBOURS, NEIGHBOURS_SHARE = 20, 0.5
 """How many found products close to a found one have a say in its match, and how much. Of 5 to 30 neighbours
 and a share of .3 or .5, all gain on the judged Icecat products."""
 
@@ -48,7 +48,7 @@ def match(cosine: FloatArray, relative_bm25: FloatArray) -> FloatArray:
 
 
 def regularised(matches: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Let similar products match similarly: .7 of the own match + .3 of the mean of the 10 nearest found.
+    """Let similar products match similarly: half the own match, half the mean of the 20 nearest found.
 
     Score regularisation over what a query found (Diaz 2005, doi:10.1145/1099554.1099722). It lifts products
     of the kind that the query asks for over single ones that happen to share its words.

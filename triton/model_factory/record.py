@@ -38,7 +38,8 @@ def record(
 ) -> None:
     """Write measured figures into the manifests of the versions that they are of, told by their hashes.
 
-    Versions are compared at promotion by figures of the same metric on the same data, so measure both.
+    Where several files hold a figure, the last one named counts. Versions are compared at promotion by
+    figures of the same metric on the same data, so measure both.
 
     Example: model-factory evaluate search --products P --qrels Q --json search.json && model-factory record
     model_repository/encoder/1 model_repository/encoder/2 --figures search.json
@@ -46,7 +47,8 @@ def record(
     reports = [json.loads(path.read_text()) for path in figures]
     for folder in folders:
         known = manifest.sha256(folder / "model.onnx") if (folder / "model.onnx").is_file() else ""
-        found = [one for report in reports for one in measured(report, known)]
+        newest = {(one.metric, one.data): one for report in reports for one in measured(report, known)}
+        found = list(newest.values())
         if not found:
             raise typer.BadParameter(
                 f"no figure in {', '.join(map(str, figures))} is of {folder}: their models have other hashes."

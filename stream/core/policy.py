@@ -17,7 +17,7 @@ class DiversityPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     method: Literal["mmr", "dpp"] = "mmr"
     """`mmr` looks at the most alike of the items above, `dpp` at all of them."""
-    strength: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    strength: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.2
     """0 leaves the order by score; 0.5 makes a copy of an item above lose 1 of its score; 1 only differs."""
 
 

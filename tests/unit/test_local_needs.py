@@ -115,15 +115,18 @@ def test_a_canary_has_the_smallest_shape_that_the_model_allows() -> None:
             {"name": "FEATURES", "data_type": "TYPE_FP32", "dims": ["-1", "3"]},
             {"name": "TEXT", "data_type": "TYPE_STRING", "dims": [1]},
         ],
+        "output": [{"name": "SCORES"}, {"name": "NAMES"}],
     }
     features, text = ready._canary(config)["inputs"]
     assert (features["name"], features["datatype"], features["shape"]) == ("FEATURES", "FP32", [1, 1, 3])
     assert (text["name"], text["datatype"], text["shape"]) == ("TEXT", "BYTES", [1, 1])
     assert (len(features["data"]), len(text["data"])) == (3, 1)
+    assert ready._canary(config)["outputs"] == [{"name": "NAMES"}]
 
 
 def test_no_two_canaries_are_alike_so_that_no_cache_answers_for_a_dead_model() -> None:
-    config = {"max_batch_size": 0, "input": [{"name": "TEXT", "data_type": "TYPE_STRING", "dims": [1]}]}
+    text = {"name": "TEXT", "data_type": "TYPE_STRING", "dims": [1]}
+    config = {"max_batch_size": 0, "input": [text], "output": [{"name": "EMBEDDING"}]}
     assert ready._canary(config) != ready._canary(config)
 
 

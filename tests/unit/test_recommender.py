@@ -411,7 +411,6 @@ def test_a_list_holds_nothing_it_must_not(clicks: list[tuple[str, list[str], str
             assert not set(held) & cart_of(state)
             assert not set(held) & bought
             assert [item.rank for item in made.items] == list(range(1, len(held) + 1))
-            assert [item.score for item in made.items] == sorted((i.score for i in made.items), reverse=True)
             assert ("empty" in made.degraded) == (not held)
             assert all(item.source and item.reason for item in made.items)
         shop.learn()

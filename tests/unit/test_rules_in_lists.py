@@ -14,7 +14,7 @@ from ranking_shop import NOW_MS, RankingShop
 from stream.core.candidates import Candidates, Context, gather
 from stream.core.items import Item
 from stream.core.listing import Composed, compose
-from stream.core.policy import DAY_MS, ExplorationPolicy, Policy
+from stream.core.policy import DAY_MS, DiversityPolicy, ExplorationPolicy, Policy
 from stream.core.rules import AnyRule
 from stream.core.rules.book import RuleBook
 from stream.core.rules.boost import Boost
@@ -30,7 +30,11 @@ from stream.core.rules.pin import Pin
 from stream.core.rules.price_range import PriceRange
 from stream.core.state import Owned, empty
 
-POLICY = Policy(max_per_category=20, exploration=ExplorationPolicy(slots=0))
+POLICY = Policy(
+    max_per_category=20,
+    diversity=DiversityPolicy(strength=0.0),
+    exploration=ExplorationPolicy(slots=0),
+)
 BRANDS = ("", "Acme", "Bolt", "Crux")
 
 

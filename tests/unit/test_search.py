@@ -7,6 +7,7 @@ from stream.core.search import (
     CROSS_BEST,
     CROSS_WEIGHT,
     LEXICAL_WEIGHT,
+    NEIGHBOURS,
     NEIGHBOURS_SHARE,
     best_matches,
     match,
@@ -60,11 +61,12 @@ def test_scores_that_are_all_alike_change_nothing() -> None:
 
 def test_a_product_among_others_that_match_rises_above_a_lonely_one() -> None:
     kind = np.eye(4, dtype=np.float32)
-    vectors = np.stack([kind[0]] * 12 + [kind[1]] * 12)
-    matches = np.array([0.5] * 12 + [0.5] + [0.1] * 11, np.float32)
+    count = NEIGHBOURS + 1  # of a kind, so that no product has a neighbour of the other
+    vectors = np.stack([kind[0]] * count + [kind[1]] * count)
+    matches = np.array([0.5] * count + [0.5] + [0.1] * NEIGHBOURS, np.float32)
     smooth = regularised(matches, vectors)
-    assert smooth[:12] == pytest.approx(0.5)
-    assert smooth[12] == pytest.approx(0.5 - NEIGHBOURS_SHARE * 0.4)
+    assert smooth[:count] == pytest.approx(0.5)
+    assert smooth[count] == pytest.approx(0.5 - NEIGHBOURS_SHARE * 0.4)
 
 
 def test_regularising_keeps_what_is_alone_and_what_matches_alike() -> None:

@@ -163,13 +163,13 @@ def test_a_match_of_a_search_in_words_or_in_meaning_says_which() -> None:
 def test_a_like_item_names_what_it_is_like() -> None:
     shop = RankingShop(sessions=0)
     shop.click("ann", "item-80")
-    assert said(shop, "item-88", **ALONE) == ("similar", "similar to THING 80")
+    assert said(shop, "item-86", **ALONE) == ("similar", "similar to THING 80")
 
 
 def test_what_is_found_unlike_the_newest_item_is_not_called_similar_to_it() -> None:
     shop = RankingShop(sessions=0)
     shop.click("ann", "item-80")
-    source, _ = said(shop, "item-88", unlike=np.array([shop.slot("item-88")], np.int32), **ALONE)
+    source, _ = said(shop, "item-86", unlike=np.array([shop.slot("item-86")], np.int32), **ALONE)
     assert source != "similar"
 
 
@@ -177,8 +177,8 @@ def test_what_is_found_unlike_the_newest_item_may_be_similar_to_the_one_before()
     shop = RankingShop(sessions=0)
     shop.click("ann", "item-82", at_ms=NOW_MS - 1)
     shop.click("ann", "item-80")
-    unlike = np.array([shop.slot("item-88")], np.int32)
-    assert said(shop, "item-88", unlike=unlike, **ALONE) == ("similar", "similar to THING 82")
+    unlike = np.array([shop.slot("item-86")], np.int32)
+    assert said(shop, "item-86", unlike=unlike, **ALONE) == ("similar", "similar to THING 82")
 
 
 def test_only_what_could_be_called_similar_to_the_newest_item_is_read() -> None:

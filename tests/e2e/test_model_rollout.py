@@ -152,6 +152,7 @@ def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_m
 ) -> None:
     async def body(engine: Any) -> None:
         engine.env["STREAMREC_TRITON__CROSS_ENCODER_BEST"] = "0"
+        engine.env["STREAMREC_POLICY__EXPLORATION"] = '{"slots": 0}'  # lists are compared
         for _ in range(2):
             await engine.worker().ready()
         await engine.load_shop(96)

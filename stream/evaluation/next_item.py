@@ -216,8 +216,9 @@ def run(
     """
     policy = _with_length(policy, window.at)
     sessions = [one for one in sessions if window.to_ms is None or one.minute_ms < window.to_ms]
-    every = learnt_every(sessions, window, warm_up_lists) if ranking.learns else 0
-    choice = _Choice(window, every, known_until_ms)
+    settled_ms = settled_from_ms(sessions, window)
+    every = learnt_every(sessions, window, warm_up_lists, settled_ms) if ranking.learns else 0
+    choice = _Choice(window, every, max(known_until_ms, settled_ms))
     baselines: dict[str, Baseline] = _baselines(window.at) if plain else {}
     rankers = {LIST: Tally(), **{name: Tally() for name in baselines}}
     asked_all = Asked()
@@ -266,12 +267,23 @@ def run(
     return Measured(window, asked_all, rankers, digest.hexdigest(), every, ranking.says, warnings, new_items)
 
 
-def learnt_every(sessions: Sequence[Session], window: Window, lists: int = WARM_UP_LISTS) -> int:
-    """Of every how many sessions to learn from, so that those before the window have about `lists`."""
+def settled_from_ms(sessions: Sequence[Session], window: Window) -> int:
+    """From when on to learn: the middle of what lies before the window.
+
+    A log begins without counts and histories, so features of its first lists look unlike what they will be.
+    """
+    begin_ms = min((session.minute_ms for session in sessions), default=window.from_ms)
+    return begin_ms + max(0, window.from_ms - begin_ms) // 2
+
+
+def learnt_every(
+    sessions: Sequence[Session], window: Window, lists: int = WARM_UP_LISTS, since_ms: int = 0
+) -> int:
+    """Of every how many sessions to learn from, so that those from `since_ms` to the window have `lists`."""
     there = sum(
         min(len(session.items) - 1, LISTS_PER_SESSION)
         for session in sessions
-        if session.minute_ms < window.from_ms
+        if since_ms <= session.minute_ms < window.from_ms
     )
     return max(1, round(there / lists)) if lists else 0
 

@@ -51,7 +51,7 @@ FIGURES = {
     "mrr_at_20": 0.338,
     "ndcg_at_20": 0.442,
     "coverage": 0.994,
-    "novelty": 5.578,
+    "novelty": 5.507,
     "intra_list_diversity": 0.908,
     "gini": 0.211,
 }

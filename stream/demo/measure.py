@@ -73,11 +73,19 @@ class Measurements:
         return None if waiting is None else self._refresh(place, waiting)
 
     def list(self, made: RecommendationList, append_ms: int) -> Refresh | None:
-        """Note a published list; returns the refresh where its event is known already."""
-        self.lists += 1
-        self.degraded.update(made.degraded)
+        """Note a published list; returns the refresh where its event is known already.
+
+        Not counted: a shop's own results in another order, which come beside the list that answers the same
+        search; and a list with the trigger of the one before, which corrects it where an item was withdrawn.
+        """
+        if made.reordered:
+            return None
         before = self.last_lists.get(made.user_id)
         self.last_lists[made.user_id] = made
+        if before is not None and before.trigger == made.trigger:
+            return None
+        self.lists += 1
+        self.degraded.update(made.degraded)
         place = (made.trigger.topic, made.trigger.partition, made.trigger.offset)
         waiting = _Waiting(made, before, append_ms)
         if place in self._events:

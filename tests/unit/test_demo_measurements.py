@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from stream.adapters.kafka_sender import Sent
@@ -53,6 +54,17 @@ def test_a_list_answers_the_earlier_events_of_its_shopper_and_of_nobody_else() -
     measured.list(_list(1), 1_010)
     assert measured.unanswered == 2
     assert (measured.events, measured.users, measured.lists) == (4, 2, 1)
+
+
+def test_reordered_results_and_corrections_answer_no_event() -> None:
+    measured = Measurements()
+    measured.event(_event(0), Sent("clicks", 0, 0, 1_000))
+    assert measured.list(replace(_list(0), reordered=True), 1_005) is None
+    assert measured.unanswered == 1
+    assert measured.list(_list(0, sequence=2), 1_010) is not None
+    assert measured.list(_list(0, sequence=3), 9_000) is None
+    assert (measured.lists, measured.unanswered, measured.freshness_ms()["max"]) == (1, 0, 10)
+    assert measured.last_lists["ann"].sequence == 3
 
 
 def test_what_was_left_out_is_counted_by_part() -> None:

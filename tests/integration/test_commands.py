@@ -124,7 +124,7 @@ def _eventually(condition: Callable[[], Any]) -> Any:
 def test_topics_are_made_and_listed_by_command(shop: Shop) -> None:
     assert "exists, 3 partitions" in shop.run("topics", "create").stdout
     listed = json.loads(shop.run("topics", "list", "--json").stdout)
-    assert [topic["partitions"] for topic in listed] == [3] * 8
+    assert [topic["partitions"] for topic in listed] == [3] * 11
 
 
 def test_publish_sends_valid_lines_with_their_key_and_names_the_others(shop: Shop) -> None:
@@ -334,7 +334,7 @@ def test_erasing_removes_the_state_and_the_list_and_says_so(shop: Shop) -> None:
     assert asyncio.run(last_value(shop.config.kafka.bootstrap, topic, b"ann")) is None
     assert "no state is stored" in shop.run("user", "show", "ann").stdout
     again = json.loads(shop.run("user", "erase", "ann", "--json").stdout)
-    assert again == {"user_id": "ann", "state_erased": False, "list_erased": False}
+    assert again == {"user_id": "ann", "state_erased": False, "list_erased": False, "results_erased": 0}
 
 
 def test_a_missing_topic_is_named_with_its_cure(shop: Shop) -> None:

@@ -526,7 +526,8 @@ def processes_of_model(stack: Stack, model: str) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             started = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            words = ("triton_python_backend_stub", f"/{model}/1/model.py", str(stack.folder))
-            if all(word.encode() in started for word in words):
+            words = ("triton_python_backend_stub", str(stack.folder))
+            of_model = re.search(rf"/{model}/\d+/model\.py".encode(), started)
+            if of_model and all(word.encode() in started for word in words):
                 found.append(int(process.name))
     return found

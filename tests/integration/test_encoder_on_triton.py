@@ -38,8 +38,12 @@ class Encoder:
     async def statistics(self) -> tuple[int, int, int]:
         """How many texts were encoded, in how many executes, and how many requests the cache answered."""
         answer = await self._client.get_inference_statistics("encoder", client_timeout=TIMEOUT_S)
-        stats = answer.model_stats[0]
-        return stats.inference_count, stats.execution_count, stats.inference_stats.cache_hit.count
+        versions = answer.model_stats
+        return (
+            sum(one.inference_count for one in versions),
+            sum(one.execution_count for one in versions),
+            sum(one.inference_stats.cache_hit.count for one in versions),
+        )
 
 
 @pytest.fixture

@@ -126,6 +126,8 @@ class TritonModel:
                 breaker.succeeded()
             else:
                 self._failed(inputs, output, version)
+                if STUB_DIED in str(error) and (self._examining is None or self._examining.done()):
+                    self._examining = asyncio.get_running_loop().create_task(self._reload())
             raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
         breaker.succeeded()
         return tensor, result.get_response().model_version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -40,13 +41,14 @@ def frozen(stack: Any, name: str) -> Iterator[None]:
         stack.resume(name)
 
 
+never_asked = itertools.count()
+
+
 async def whole_again(engine: Any, wait_until: Any, user: str, items: list[str]) -> None:
     """Wait until a click and a search lead to lists with nothing left out."""
-    number = 0
 
     async def undegraded() -> bool:
-        nonlocal number
-        number += 1
+        number = next(never_asked)  # remembered scores would answer for a dead model
         clicked = await engine.list_for(await engine.click(user, items[number % len(items)]))
         searched = await engine.list_for(await engine.search(user, f"red clock {number}"))
         return not clicked["degraded"] and not searched["degraded"]

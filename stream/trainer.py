@@ -14,9 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products; more threa
 import asyncio
 import hashlib
 import logging
-import signal
 import time
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -41,6 +39,7 @@ from stream.errors import InvalidMessage, Unavailable
 from stream.model_versions import ModelVersions
 from stream.models.rolling import Rolling
 from stream.models.rollout import open_rollout
+from stream.process import listen, run_until_closed, set_up_log, stop_on_signals
 from stream.telemetry import StatusServer, TrainerTelemetry
 
 log = logging.getLogger(__name__)
@@ -63,11 +62,7 @@ def run_trainer(config: Config, repository: Path, *, roll: bool = True, once: bo
         TrainerRefused: the folder is another trainer's, or its checkpoint is damaged.
         Unavailable: Kafka did not answer.
     """
-    logging.basicConfig(
-        level=config.telemetry.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    set_up_log(config.telemetry.log_level, "aiokafka")
     with trainer_checkpoint.alone(Path(config.trainer.folder)):
         return asyncio.run(Trainer(config, repository, roll=roll, once=once).run())
 
@@ -100,23 +95,12 @@ class Trainer:
 
     async def run(self) -> int:
         """Follow the stream until told to stop; what was learnt by then is kept."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = stop_on_signals()
         config = self._config
         async with AsyncExitStack() as parts:
             status = StatusServer(self._telemetry, lambda: [self._starting] if self._starting else [])
-            try:
-                await status.start(config.telemetry.host, config.trainer.port)
-            except OSError as error:
-                log.error(
-                    "cannot listen on %s:%d (%s): set trainer.port to a free port, or to 0 for any",
-                    config.telemetry.host,
-                    config.trainer.port,
-                    error.strerror,
-                )
+            if not await listen(parts, status, config.telemetry.host, config.trainer.port, "trainer.port"):
                 return 2
-            parts.push_async_callback(status.stop)
             topics = (config.topics.clicks, config.topics.list_log)
             reader = await parts.enter_async_context(
                 consumer(config.kafka.bootstrap, *topics, auto_offset_reset="earliest")
@@ -124,7 +108,7 @@ class Trainer:
             records = TopicFollower(
                 config.kafka.bootstrap, config.topics.model_versions, self._versions.apply
             )
-            _run_until_closed(parts, records.run())
+            run_until_closed(parts, records.run())
             await records.caught_up.wait()
             learner = self._learner = self._resumed()
             self._contest()
@@ -343,13 +327,3 @@ class Trainer:
             if score is not None:
                 found[version] = score
         self._learner.contestants = found
-
-
-def _run_until_closed(parts: AsyncExitStack, work: Coroutine[object, object, None]) -> None:
-    task = asyncio.ensure_future(work)
-
-    async def cancel() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    parts.push_async_callback(cancel)

@@ -9,9 +9,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products; more threa
 import asyncio
 import gc
 import logging
-import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
@@ -45,6 +44,7 @@ from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, PairScores
+from stream.process import listen, run_until_closed, set_up_log, stop_on_signals
 from stream.product_fit import FitReader
 from stream.recommender import Deadlines, Recommender
 from stream.republisher import Republisher
@@ -74,12 +74,7 @@ def run_worker(config: Config) -> int:
     0: drained and committed. 1: the drain took longer than 8 s, what was not committed will be delivered
     again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again.
     """
-    logging.basicConfig(
-        level=config.telemetry.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for name in ("aiokafka", "faust", "mode"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    set_up_log(config.telemetry.log_level, "aiokafka", "faust", "mode")
     code = asyncio.new_event_loop().run_until_complete(Worker(config).run())
     logging.shutdown()
     os._exit(code)  # a task or a thread that still waits for what is away must not hold the process
@@ -100,22 +95,12 @@ class Worker:
     async def run(self) -> int:
         """Start the parts, work until told to stop, then drain; return the exit code."""
         config = self._config
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = stop_on_signals()
         async with AsyncExitStack() as parts:
             status = StatusServer(self._telemetry, self._missing)
-            try:
-                await status.start(config.telemetry.host, config.telemetry.port)
-            except OSError as error:
-                log.error(
-                    "cannot listen on %s:%d (%s): set telemetry.port to a free port, or to 0 for any",
-                    config.telemetry.host,
-                    config.telemetry.port,
-                    error.strerror,
-                )
+            at = config.telemetry
+            if not await listen(parts, status, at.host, at.port, "telemetry.port"):
                 return 2
-            parts.push_async_callback(status.stop)
             starting = asyncio.ensure_future(self._start(parts, status))
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -176,17 +161,17 @@ class Worker:
             rules.recheck(item_id for item_id, _ in decoded)
 
         self._starting = "reading which versions serve"
-        _run_until_closed(parts, control.records.run())
+        run_until_closed(parts, control.records.run())
         await control.records.caught_up.wait()
         with suppress(Unavailable):  # tried again below
             await control.pin()
         self._starting = "reading the rules"
         rules_follower = TopicFollower(config.kafka.bootstrap, config.topics.rules, rules.apply)
-        _run_until_closed(parts, rules_follower.run())
+        run_until_closed(parts, rules_follower.run())
         await rules_follower.caught_up.wait()
         self._starting = "reading the catalogue"
         follower = control.follow_items(follow)
-        _run_until_closed(parts, follower.run())
+        run_until_closed(parts, follower.run())
         await follower.caught_up.wait()
         view.settle()
         rules.book.catch_up()
@@ -284,14 +269,14 @@ class Worker:
         self._apps = [events_app, background_app]
         for app in self._apps:
             await app.start()
-        _run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
-        _run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
-        _run_until_closed(parts, _every(HEAL_S, "items without vectors", _at_half_speed(writer.heal)))
-        _run_until_closed(parts, _every(FIT_S, "categories and texts of items", fits.work_off))
-        _run_until_closed(parts, _every(CORRECT_S, "lists to be corrected", republisher.work_off))
-        _run_until_closed(parts, _every(CLOCK_S, "schedules of rules", rules.look_at_the_clock))
-        _run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
-        _run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
+        run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
+        run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
+        run_until_closed(parts, _every(HEAL_S, "items without vectors", _at_half_speed(writer.heal)))
+        run_until_closed(parts, _every(FIT_S, "categories and texts of items", fits.work_off))
+        run_until_closed(parts, _every(CORRECT_S, "lists to be corrected", republisher.work_off))
+        run_until_closed(parts, _every(CLOCK_S, "schedules of rules", rules.look_at_the_clock))
+        run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
+        run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
         gc.freeze()
         self._starting = ""
 
@@ -333,16 +318,6 @@ class Worker:
                 await asyncio.sleep(RETRY_S)
             else:
                 return
-
-
-def _run_until_closed(parts: AsyncExitStack, work: Coroutine[object, object, None]) -> None:
-    task = asyncio.ensure_future(work)
-
-    async def cancel() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    parts.push_async_callback(cancel)
 
 
 async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]]) -> None:

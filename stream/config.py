@@ -153,6 +153,8 @@ class Trainer(msgspec.Struct, frozen=True):
     """How much worse than the serving version's a running figure of a new version may be."""
     rollback_margin: Annotated[float, Meta(ge=0.0)] = 0.005
     """The version before serves again where the serving one's MRR@20 is surely lower by this much."""
+    rollback_lists: Annotated[int, Meta(ge=2)] = 200
+    """And only where both were asked about so many of the newest lists."""
     keep_versions: Annotated[int, Meta(ge=1)] = 5
     """Versions that the trainer made and leaves on disk, besides those that serve or served last."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 9474

@@ -46,8 +46,6 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 200
 MAX_RECORDS = 500
-ROLLBACK_LISTS = 200
-"""A version is judged by no fewer lists."""
 
 
 def run_trainer(config: Config, repository: Path, *, roll: bool = True, once: bool = False) -> int:
@@ -199,8 +197,8 @@ class Trainer:
         serving = self._serving
         if not {serving.active, serving.previous} <= learner.contestants.keys():
             return False
-        found = learner.figures.difference(serving.active, serving.previous)
-        return found.lists >= ROLLBACK_LISTS and found.high < -self._config.trainer.rollback_margin
+        trainer, found = self._config.trainer, learner.figures.difference(serving.active, serving.previous)
+        return found.lists >= trainer.rollback_lists and found.high < -trainer.rollback_margin
 
     async def _back(self, learner: StreamLearner) -> None:
         serving = self._serving

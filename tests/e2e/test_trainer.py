@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
+import socket
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -14,18 +17,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from stream.adapters import trainer_checkpoint
 from stream.adapters.kafka_reading import partition_of
+from stream.adapters.model_records import read_records
 from stream.adapters.trainer_checkpoint import Checkpoint
 from stream.core import list_log
 from stream.core.events import RecommendationList, Trigger
+from stream.core.learning import Learning, OnlineLearner
 from stream.core.policy import DAY_MS, MINUTE_MS
 from stream.core.ranking import FEATURES
 from stream.local.stack import Stack
+from stream.models import reranker_version
+from stream.models.repository import new_version, versions
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 ROLL_LISTS = 20
+ROLLBACK_LISTS = 12
 SLOW_S = 300.0
 ITEMS = [f"item-{number:03d}" for number in range(60)]
 
@@ -55,7 +64,10 @@ class TrainerProcess:
         self.log = folder.with_suffix(".log")
         env = {f"STREAMREC_TRAINER__{name.upper()}": value for name, value in settings.items()}
         env["STREAMREC_TRAINER__FOLDER"] = str(folder)
-        env["STREAMREC_TRAINER__PORT"] = "0"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        env["STREAMREC_TRAINER__PORT"] = str(self.port)
         self.started = asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("streamrec")), "trainer", *options),
             env={**os.environ, **engine.env, **env},
@@ -72,6 +84,21 @@ class TrainerProcess:
             self.process.kill()
             await self.process.wait()
         print(f"--- {self.log.name}\n{self.log.read_text()[-4000:]}")
+
+    def is_ready(self) -> bool:
+        assert self.process.returncode is None, self.log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=30) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry all of `labels`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
+            read = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in read for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def checkpoint(self) -> Checkpoint | None:
         assert self.process.returncode is None, self.log.read_text()[-3000:]
@@ -149,6 +176,85 @@ def test_what_the_trainer_learnt_is_served_and_no_list_is_lost(
             assert saved.outcomes["no_candidate"] == 0
 
     run(body)
+
+
+@pytest.mark.timeout(900)
+def test_a_version_that_is_surely_worse_than_the_one_before_is_taken_back(
+    run: Any, wait_until: Any, repository: Path, tmp_path: Path
+) -> None:
+    async def body(engine: Any) -> None:
+        engine.env["STREAMREC_POLICY__EXPLORATION"] = '{"slots": 0}'
+        await engine.worker().ready()
+        items = await engine.load_shop(engine.config.policy.list_length)
+        visits = Visits(engine)
+        good = add_version(repository, liking=1.0)
+        bad = add_version(repository, liking=-1.0)
+        await promote(engine, repository, good)
+        settings = {"rollback_lists": str(ROLLBACK_LISTS), "checkpoint_s": "0.2"}
+        options = ("--repository", str(repository))
+        async with TrainerProcess(engine, tmp_path / "trainer", *options, **settings) as trainer:
+            await wait_until(trainer.is_ready, SLOW_S, "the trainer follows the stream")
+            await promote(engine, repository, bad)
+
+            async def shop_around() -> list[str]:
+                """Let a shopper come back for what they know; return the versions that made the lists."""
+                known, other = (items[(len(visits.lists) + place) % len(items)] for place in (0, 7))
+                made = await visits.one((known,), (other, known))
+                return [one["model_versions"].get("reranker", "") for one in made]
+
+            assert set(await shop_around()) <= {bad, ""}
+
+            async def taken_back() -> bool:
+                assert trainer.process.returncode is None
+                return good in await shop_around()
+
+            await wait_until(taken_back, 600.0, "lists by the version before")
+            await wait_until(
+                lambda: trainer.metric("streamrec_trainer_versions_total", outcome="taken back") == 1,
+                what="the trainer counts what it took back",
+            )
+            assert trainer.metric("streamrec_trainer_versions_total") == 1
+            said = re.search(
+                rf"MRR@20 of version {bad} is (\S+) below that of version {good} on (\d+) lists",
+                trainer.log.read_text(),
+            )
+            assert said, "its log says why"
+            assert float(said[1]) == pytest.approx(1 - 1 / (len(items) - 1), abs=1e-3)
+            assert int(said[2]) >= ROLLBACK_LISTS
+        record = (await read_records(engine.config))["reranker"]
+        assert (record.active, record.previous) == (good, bad)
+        assert (await shop_around())[-1] == good
+
+    run(body)
+
+
+def add_version(repository: Path, *, liking: float) -> str:
+    """Write a version that puts what the shopper touched in earlier sessions first, or (below 0) last."""
+    learner = OnlineLearner(FEATURES, learning=Learning(hidden=1))
+    state = learner.state()
+    state["memory"][:] = 0.0
+    linear = slice(-2 * len(FEATURES), -len(FEATURES))
+    for row in state["memory"][:2]:  # the weights, and their average, which serves
+        row[linear] = liking * (np.array(FEATURES) == "touches")
+    learner = OnlineLearner.from_state(state)
+    assert learner.network().linear.tolist() == (liking * (np.array(FEATURES) == "touches")).tolist()
+    model = repository / "reranker"
+    number = str(int(max(versions(repository, "reranker"), key=int)) + 1)
+    with new_version(model, number) as folder:
+        reranker_version.write(folder, learner, number, origin="made up", made="a test", training={})
+    return number
+
+
+async def promote(engine: Any, repository: Path, version: str) -> None:
+    """Let a version of the reranker take over, whatever its figures are."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("streamrec")), "models", "promote", "reranker", version),
+        *("--force", "a test", "--repository", str(repository)),
+        env={**os.environ, **engine.env},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
 
 
 @pytest.mark.timeout(900)

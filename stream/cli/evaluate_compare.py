@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from stream.cli import evaluate
-from stream.cli.options import say
+from stream.cli import measuring, shop_log
 
-PolicyFile = Annotated[
+Policy = Annotated[
     Path,
     typer.Argument(metavar="POLICY.toml", help="TOML with a section [policy].", exists=True, dir_okay=False),
 ]
 
 
 def compare(
-    first: PolicyFile,
-    second: PolicyFile,
-    events: evaluate.Events,
-    start: evaluate.From,
-    end: evaluate.To = None,
-    every: evaluate.Every = 1,
-    at: evaluate.At = 20,
-    warm_up: evaluate.WarmUp = 35_000,
-    seed: evaluate.Seed = 0,
-    format: evaluate.FormatOption = None,
-    columns: evaluate.Columns = "",
-    cache: evaluate.Cache = None,
-    json: evaluate.JsonFile = None,
+    first: Policy,
+    second: Policy,
+    events: shop_log.Events,
+    start: measuring.From,
+    end: measuring.To = None,
+    every: measuring.Every = 1,
+    at: measuring.At = 20,
+    warm_up: measuring.WarmUp = 35_000,
+    seed: measuring.Seed = 0,
+    format: shop_log.FormatOption = None,
+    columns: shop_log.Columns = "",
+    cache: shop_log.Cache = None,
+    json: measuring.JsonFile = None,
 ) -> None:
     """Measure two policies on the same log, and by how much the second is better, with intervals.
 
@@ -45,13 +42,12 @@ def compare(
       streamrec evaluate compare default.toml varied.toml --from 2011-06-01 --every 8 \\
         --events ../shared/data/online_retail/events.csv.gz
     """
-    evaluate.one_thread()
-    started_s = time.monotonic()
+    shop_log.one_thread()
+    from stream.evaluation import report
     from stream.evaluation.compare import compared
-    from stream.evaluation.report import compared as table
 
-    window = evaluate.window_of(start, end, every, at)
-    policies = {str(path): evaluate.policy_of(path) for path in (first, second)}
+    window = measuring.window_of(start, end, every, at)
+    policies = {str(path): measuring.policy_of(path) for path in (first, second)}
     if len(policies) < 2:
         raise typer.BadParameter(f"{first} is both policies; give two files")
     gaps = {policy.session_gap_minutes for policy in policies.values()}
@@ -60,27 +56,9 @@ def compare(
             "the policies differ in session_gap_minutes, by which the log is cut into sessions; "
             "give both the same"
         )
-    with evaluate.progress_bars(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate.read_sessions(events, format, columns, policies[str(first)], step)
-        vectors = evaluate.vectors_of(sessions, cache, step)
+    with shop_log.reading(events, format, columns, cache, policies[str(first)]) as log:
         runs = {
-            name: evaluate.measure(
-                sessions,
-                vectors,
-                window,
-                evaluate.ranking_of(None, True, seed),
-                policy,
-                warm_up,
-                step,
-                plain=False,
-            )
+            name: measuring.measure(log, window, measuring.ranking_of(True, seed), policy, warm_up)
             for name, policy in policies.items()
         }
-    found: dict[str, Any] = {
-        **compared(runs, seed),
-        **evaluate.about(events, window, vectors, bad),
-        "seconds": round(time.monotonic() - started_s, 1),
-    }
-    for line in bad.lines():
-        say(line)
-    evaluate.write(found, json, table)
+    measuring.give({**compared(runs, seed), **measuring.about(log, window)}, json, report.compared)

@@ -2,57 +2,34 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli import evaluate
-from stream.cli.evaluate import (
-    At,
-    Cache,
-    Columns,
-    Events,
-    Every,
-    FormatOption,
-    From,
-    JsonFile,
-    Seed,
-    To,
-    WarmUp,
-)
+from stream.cli import measuring, shop_log
 from stream.cli.options import say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-PolicyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--policy", metavar="FILE", help="TOML with a section [policy].", exists=True, dir_okay=False
-    ),
-]
-
-
 def diversity(
-    events: Events,
-    start: From,
-    end: To = None,
-    every: Every = 1,
-    at: At = 20,
-    policy: PolicyFile = None,
-    warm_up: WarmUp = 35_000,
-    seed: Seed = 0,
-    format: FormatOption = None,
-    columns: Columns = "",
-    cache: Cache = None,
+    events: shop_log.Events,
+    start: measuring.From,
+    end: measuring.To = None,
+    every: measuring.Every = 1,
+    at: measuring.At = 20,
+    policy: measuring.PolicyFile = None,
+    warm_up: measuring.WarmUp = 35_000,
+    seed: measuring.Seed = 0,
+    format: shop_log.FormatOption = None,
+    columns: shop_log.Columns = "",
+    cache: shop_log.Cache = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Write the curve as PNG.", dir_okay=False)
     ] = None,
-    json: JsonFile = None,
+    json: measuring.JsonFile = None,
 ) -> None:
     """Measure the hit rate against the diversity of lists, for MMR and DPP, and what exploration costs.
 
@@ -64,33 +41,27 @@ def diversity(
       streamrec evaluate diversity --events ../shared/data/online_retail/events.csv.gz \\
         --from 2011-06-01 --to 2011-09-01 --every 8 --plot curve.png --json curve.json
     """
-    evaluate.one_thread()
-    started_s = time.monotonic()
+    shop_log.one_thread()
     from stream.evaluation import diversity_curve
-    from stream.evaluation.next_item import Learnt, seed_of
+    from stream.evaluation.next_item import seed_of
     from stream.evaluation.policies import Policies
 
-    window = evaluate.window_of(start, end, every, at)
-    chosen = evaluate.policy_of(policy)
+    window = measuring.window_of(start, end, every, at)
+    chosen = measuring.policy_of(policy)
+    ranking = measuring.ranking_of(True, seed)
     tried = Policies(diversity_curve.policies(chosen), at, seed_of)
-    with evaluate.progress_bars(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate.read_sessions(events, format, columns, chosen, step)
-        vectors = evaluate.vectors_of(sessions, cache, step)
-        ranking = Learnt(seed)
-        measured = evaluate.measure(
-            sessions, vectors, window, ranking, chosen, warm_up, step, plain=False, watch=tried.watch
-        )
+    with shop_log.reading(events, format, columns, cache, chosen) as log:
+        measured = measuring.measure(log, window, ranking, chosen, warm_up, watch=tried.watch)
     found = {
         **diversity_curve.figures(tried.figures(seed), diversity_curve.STRENGTHS),
         "lists": len(measured.asked.sessions),
         "ranking": measured.ranking,
-        **evaluate.about(events, window, vectors, bad),
-        "seconds": round(time.monotonic() - started_s, 1),
+        **measuring.about(log, window),
     }
     if plot is not None:
         diversity_curve.plot(found, at, plot)
         say(f"wrote {plot}")
-    evaluate.write(found, json, _tables)
+    measuring.give(found, json, _tables)
 
 
 def _tables(found: dict[str, Any]) -> RenderableType:

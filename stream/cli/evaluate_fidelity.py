@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli import evaluate
-from stream.cli.evaluate import (
-    At,
-    Cache,
-    Columns,
-    Events,
-    Every,
-    FormatOption,
-    From,
-    JsonFile,
-    Seed,
-    To,
-    WarmUp,
-)
-from stream.cli.evaluate_diversity import PolicyFile
+from stream.cli import measuring, shop_log
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
 def fidelity(
-    events: Events,
-    start: From,
-    end: To = None,
-    every: Every = 1,
-    at: At = 20,
+    events: shop_log.Events,
+    start: measuring.From,
+    end: measuring.To = None,
+    every: measuring.Every = 1,
+    at: measuring.At = 20,
     reasons: Annotated[int, typer.Option("--reasons", min=1, help="Reasons drawn from each list.")] = 3,
-    policy: PolicyFile = None,
-    learning: Annotated[
-        bool, typer.Option("--learning/--no-learning", help="Learn online; else the linear blend ranks.")
-    ] = True,
-    warm_up: WarmUp = 35_000,
-    seed: Seed = 0,
-    format: FormatOption = None,
-    columns: Columns = "",
-    cache: Cache = None,
-    json: JsonFile = None,
+    policy: measuring.PolicyFile = None,
+    learning: measuring.Learning = True,
+    warm_up: measuring.WarmUp = 35_000,
+    seed: measuring.Seed = 0,
+    format: shop_log.FormatOption = None,
+    columns: shop_log.Columns = "",
+    cache: shop_log.Cache = None,
+    json: measuring.JsonFile = None,
 ) -> None:
     """Measure how often an item loses by it when the event that its reason names is thought away.
 
@@ -57,30 +39,20 @@ def fidelity(
       streamrec evaluate fidelity --events ../shared/data/online_retail/events.csv.gz \\
         --from 2011-06-01 --to 2011-09-01 --every 64 --json -
     """
-    evaluate.one_thread()
-    started_s = time.monotonic()
-    from stream.evaluation import fidelity as measuring
+    shop_log.one_thread()
+    from stream.evaluation.fidelity import Fidelity, figures
 
-    window = evaluate.window_of(start, end, every, at)
-    chosen = evaluate.policy_of(policy)
-    ranking = evaluate.ranking_of(None, learning, seed)
-    tested = measuring.Fidelity(ranking, chosen, at, reasons, seed)
-    with evaluate.progress_bars(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate.read_sessions(events, format, columns, chosen, step)
-        vectors = evaluate.vectors_of(sessions, cache, step)
-        evaluate.measure(
-            sessions, vectors, window, ranking, chosen, warm_up, step, plain=False, watch=tested.watch
-        )
+    window = measuring.window_of(start, end, every, at)
+    chosen = measuring.policy_of(policy)
+    ranking = measuring.ranking_of(learning, seed)
+    tested = Fidelity(ranking, chosen, at, reasons, seed)
+    with shop_log.reading(events, format, columns, cache, chosen) as log:
+        measuring.measure(log, window, ranking, chosen, warm_up, watch=tested.watch)
     try:
-        figures = measuring.figures(tested)
+        found = figures(tested)
     except ValueError as error:
         raise typer.BadParameter(f"{error}; choose another --from, --to or --every") from None
-    found = {
-        **figures,
-        **evaluate.about(events, window, vectors, bad),
-        "seconds": round(time.monotonic() - started_s, 1),
-    }
-    evaluate.write(found, json, _table)
+    measuring.give({**found, **measuring.about(log, window)}, json, _table)
 
 
 def _table(found: dict[str, Any]) -> RenderableType:

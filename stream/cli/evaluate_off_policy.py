@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli.evaluate import JsonFile, policy_of, progress_bars, write
+from stream.cli import measuring, shop_log
 from stream.cli.options import say
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def off_policy(
             dir_okay=False,
         ),
     ],
-    json: JsonFile = None,
+    json: measuring.JsonFile = None,
 ) -> None:
     """Estimate what another policy of exploration would be worth, from lists that were shown and clicked.
 
@@ -48,13 +47,14 @@ def off_policy(
     Example:
       streamrec evaluate off-policy --log lists.jsonl --policy bolder.toml --json -
     """
-    from stream.evaluation import off_policy as measuring
+    from stream.evaluation.off_policy import evaluated, figures
+    from stream.evaluation.off_policy import read as read_lists
 
-    other = policy_of(policy)
-    with progress_bars(sys.stderr.isatty()) as step:
-        read = measuring.read(log, other, step("reading", log.stat().st_size))
+    other = measuring.policy_of(policy)
+    with shop_log.progress_bars() as step:
+        read = read_lists(log, other, step("reading", log.stat().st_size))
     found = {
-        **measuring.figures(measuring.evaluated(read)),
+        **figures(evaluated(read)),
         "lists": len(read.groups),
         "shoppers": int(read.groups.max()) + 1,
         "log": log.name,
@@ -62,7 +62,7 @@ def off_policy(
     }
     for warning in found["warnings"]:
         say(f"warning: {warning}")
-    write(found, json, _table)
+    measuring.give(found, json, _table)
 
 
 def _table(found: dict[str, Any]) -> Table:

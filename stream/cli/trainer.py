@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli.evaluate import Cache, Columns, Events, FormatOption
+from stream.cli import shop_log
 from stream.cli.models import Repository
-from stream.cli.options import ConfigFile, Json, print_json, say
+from stream.cli.options import ConfigFile, Json, print_json
 from stream.config import load_config
 
 if TYPE_CHECKING:
@@ -67,7 +64,7 @@ def run(
 
 @app.command("warm-up")
 def warm_up(
-    events: Events,
+    events: shop_log.Events,
     until: Annotated[
         str, typer.Option("--until", metavar="TIME", help="Learn from what lies before: ISO 8601, UTC.")
     ],
@@ -94,9 +91,9 @@ def warm_up(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights' start.")] = 0,
-    format: FormatOption = None,
-    columns: Columns = "",
-    cache: Cache = None,
+    format: shop_log.FormatOption = None,
+    columns: shop_log.Columns = "",
+    cache: shop_log.Cache = None,
     repository: Repository = None,
     json: Json = False,
 ) -> None:
@@ -113,10 +110,7 @@ def warm_up(
       streamrec trainer warm-up --events shop.csv --columns user=customer,item=sku,time=ts --until 2024-05-01
       streamrec models promote reranker 2
     """
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")  # small products, and sums in the same order each time
-    started_s = time.monotonic()
-    from stream.cli import evaluate
+    shop_log.one_thread()
     from stream.evaluation.replay import POLICY
     from stream.evaluation.warm_up import blend_module
     from stream.evaluation.warm_up import warm_up as learn
@@ -125,19 +119,17 @@ def warm_up(
 
     folder = _repository(repository)
     number = version or str(max(map(int, versions(folder, "reranker")), default=0) + 1)
-    until_ms = evaluate.time_of(until, "--until")
-    with evaluate.progress_bars(sys.stderr.isatty()) as step:
-        sessions, bad = evaluate.read_sessions(events, format, columns, POLICY, step)
-        vectors = evaluate.vectors_of(sessions, cache, step)
+    until_ms = shop_log.time_of(until, "--until")
+    with shop_log.reading(events, format, columns, cache, POLICY) as log:
         try:
             warm = learn(
-                sessions,
-                vectors.by_text,
+                log.sessions,
+                log.vectors.by_text,
                 until_ms,
                 lists=lists,
                 passes=passes,
                 seed=seed,
-                progress=step("learning", len(sessions)),
+                progress=log.step("learning", len(log.sessions)),
             )
         except ValueError as error:
             raise typer.BadParameter(
@@ -145,19 +137,18 @@ def warm_up(
             ) from None
     with new_version(folder / "reranker", number) as making:
         reranker_version.write(
-            making, warm.learner, number, **_said(warm, events, until, lists, passes, seed, vectors.version)
+            making,
+            warm.learner,
+            number,
+            **_said(warm, events, until, lists, passes, seed, log.vectors.version),
         )
     if blend is not None:
         blend.write_text(blend_module(warm.learner))
-    if bad.count:
-        say(f"left out {bad.count.total()} rows:")
-        for line in bad.lines():
-            say(line)
     found = {
         "version": number,
         "folder": str(folder / "reranker" / number),
         "lists_learnt": warm.learner.lists,
-        "seconds": round(time.monotonic() - started_s, 1),
+        "seconds": log.seconds(),
         **{name: warm.figures[name] for name in ("hr_at_20", "mrr_at_20", "lists")},
     }
     if json:

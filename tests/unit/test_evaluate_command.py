@@ -102,6 +102,38 @@ def test_two_policies_are_compared_with_paired_intervals(log: Path, cache: Path,
     assert 0.0 <= figures["lists_that_differ"] <= 1.0
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "figure"),
+    [
+        ("next-item", ["--no-learning"], "hr_at_20"),
+        ("diversity", ["--warm-up", "50"], "curves"),
+        ("fidelity", ["--no-learning"], "fidelity"),
+        ("compare", ["--warm-up", "50", "plain.toml", "capped.toml"], "difference"),
+    ],
+)
+def test_every_measurement_says_what_it_is_of_and_which_rows_it_could_not_use(
+    log: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[str],
+    figure: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plain.toml").write_text("[policy]\n")
+    Path("capped.toml").write_text("[policy]\nmax_per_category = 4\n")
+    Path("damaged.csv").write_text(log.read_text("utf-8") + "somebody,item,yesterday,view_item,,A MUG,1\n")
+    arguments = ["--events", "damaged.csv", "--from", FROM, "--every", "9", "--cache", str(cache)]
+    result = CliRunner().invoke(app, ["evaluate", command, *options, *arguments, "--json", "-"])
+    figures = found(result)
+    assert figure in figures
+    assert figures["window"] == {"from": "2024-01-01T08:00:00Z", "to": None, "every": 9}
+    assert figures["events"] == ["damaged.csv"]
+    assert "left out 1 rows:" in result.stderr
+    assert "yesterday" in result.stderr
+
+
 def mistake(result: Result) -> str:
     """What a user is told, without the frame around it."""
     assert result.exit_code == 2, result.output

@@ -15,12 +15,10 @@ class Boost(Rule, tag="boost", frozen=True, kw_only=True):
     """Candidates that match score higher; it brings no item into a list that is no candidate."""
 
     stage = "push"
+    names_items = True
 
     strength: Strength = 1.0
     """What is added to the score. Scores are log odds: 0.7 doubles an item's chance, 2.3 gives it tenfold."""
-
-    def __post_init__(self) -> None:
-        self._check_where()
 
     @property
     def push(self) -> float:

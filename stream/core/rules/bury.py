@@ -10,12 +10,10 @@ class Bury(Rule, tag="bury", frozen=True, kw_only=True):
     """Candidates that match score lower; they still fill up a list that nothing else fills."""
 
     stage = "push"
+    names_items = True
 
     strength: Strength = 1.0
     """What is taken off the score, in the unit of `Boost.strength`."""
-
-    def __post_init__(self) -> None:
-        self._check_where()
 
     @property
     def push(self) -> float:

@@ -9,6 +9,4 @@ class Exclude(Rule, tag="exclude", frozen=True, kw_only=True):
     """Items that match are in no list."""
 
     stage = "bar"
-
-    def __post_init__(self) -> None:
-        self._check_where()
+    names_items = True

@@ -26,9 +26,10 @@ class Rule(
     omit_defaults=True,
     tag_field="kind",
 ):
-    """A demand on lists. Each kind is a subclass in a file of its own, and is named in `KINDS`."""
+    """A demand on lists. Each kind is a subclass in a file of its own, and is named in `AnyRule`."""
 
     stage: ClassVar[Stage]
+    names_items: ClassVar[bool] = False  # whether `where` has to: by a slip the rule would hold for all items
 
     id: RuleId
     """Names the rule; a later one of the same id takes its place."""
@@ -43,10 +44,10 @@ class Rule(
     note: Annotated[str, Meta(max_length=1_000)] = ""
     """For people; nothing reads it."""
 
+    def __post_init__(self) -> None:
+        if self.names_items and self.where == EVERYTHING:
+            raise ValueError("where: names no items, so the rule would hold for all of the catalogue")
+
     def concerns(self, item: Item) -> bool:
         """Whether it acts on an item."""
         return self.where.holds(item)
-
-    def _check_where(self) -> None:
-        if self.where == EVERYTHING:
-            raise ValueError("where: names no items, so the rule would hold for all of the catalogue")

@@ -2,8 +2,8 @@
 
 An agent hands what arrives to one task that takes all that is waiting, up to a bound: at little load a
 message is worked on at once, at much load batches grow by themselves. A batch is tried until it succeeds
-(a part that is away means back pressure, not loss); a message that fails for a reason of its own is found
-by halving the batch and set aside.
+(a part that is away means back pressure, not loss). A message that makes the handler fail for a reason of
+its own is found by halving the batch, tried `TRIES` times alone, and set aside with the place that failed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +21,8 @@ import faust
 from faust.types import EventT, StreamT
 
 from stream.config import Config
-from stream.core.events import Source
-from stream.errors import Unavailable
+from stream.core.events import ErrorCode, Source
+from stream.errors import Unavailable, place_of
 from stream.ports import DeadLetter, Publisher, RawMessage
 from stream.telemetry import Telemetry
 
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+TRIES = 3
+"""How often a message that makes the handler fail is tried alone before it is set aside."""
+OUTAGES = (Unavailable, ConnectionError, TimeoutError)
+"""A part is away: waited for, never taken for a fault of the message."""
 
 T = TypeVar("T")
 Handler = Callable[[Sequence[RawMessage]], Awaitable[None]]
@@ -108,29 +113,41 @@ class BatchAgent:
 
     async def _finish(self, messages: Sequence[RawMessage]) -> None:
         """Return once every message is handled or set aside."""
-        try:
-            await self._retried(self._handle, messages)
-        except Exception:
-            if len(messages) > 1:
-                middle = len(messages) // 2
-                await self._finish(messages[:middle])
-                await self._finish(messages[middle:])
+        tries = TRIES if len(messages) == 1 else 1
+        for tries_left in reversed(range(tries)):
+            try:
+                await self._retried(self._handle, messages)
                 return
-            source = messages[0].source
-            log.exception("%s: a message of %s makes the handler fail, it is set aside", self.name, source)
-            self._telemetry.dead_letters.labels(source.topic, "internal_error").inc()
-            letter = DeadLetter(messages[0], "internal_error", "the handler failed; see the worker's log")
-            await self._retried(self._publisher.publish_dead_letters, [letter])
+            except Exception as error:
+                if len(messages) > 1:
+                    middle = len(messages) // 2
+                    await self._finish(messages[:middle])
+                    await self._finish(messages[middle:])
+                elif not tries_left:
+                    await self._set_aside(messages[0], error)
+
+    async def _set_aside(self, message: RawMessage, error: Exception) -> None:
+        """Publish a message to the dead letters, with the kind and the place of the error and no more."""
+        topic, partition, offset, _ = message.source
+        reason = f"{type(error).__name__} at {place_of(error)}, {TRIES} times"
+        # The lines that were run and not the error's text, which may hold what a shopper sent.
+        lines = "".join(traceback.format_tb(error.__traceback__))
+        log.error(
+            "%s: %s/%d/%d is set aside: %s\n%s", self.name, topic, partition, offset, reason, lines.rstrip()
+        )
+        letter = DeadLetter(message, ErrorCode.INTERNAL, reason)
+        await self._retried(self._publisher.publish_dead_letters, [letter])
+        self._telemetry.dead_letters.labels(topic, ErrorCode.INTERNAL).inc()
 
     async def _retried(self, call: Callable[[Sequence[T]], Awaitable[None]], given: Sequence[T]) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 await call(given)
-            except Unavailable as error:
+            except OUTAGES as error:
                 if not self.waiting_for:
                     log.warning("%s: waiting, nothing is acknowledged: %s", self.name, error)
-                self.waiting_for = str(error)
+                self.waiting_for = str(error) or type(error).__name__
                 self._telemetry.retries.labels(self.name, type(error).__name__).inc()
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -147,4 +164,5 @@ def _raw(event: EventT[bytes]) -> RawMessage:
         Source(message.topic, message.partition, message.offset, round(message.timestamp * 1000)),
         message.key,
         message.value,
+        tuple((name, value or b"") for name, value in message.headers or ()),
     )

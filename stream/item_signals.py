@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stream.core.events import ErrorCode
 from stream.core.signals import (
     EMPTY,
     Increment,
@@ -40,8 +41,8 @@ class SignalFolder:
                     raise UnreadableSignals("an increment needs a key and a value")
                 new.setdefault(message.key.decode(), []).extend(decode_increments(message.value))
             except (UnreadableSignals, UnicodeDecodeError) as error:
-                letters.append(DeadLetter(message, "invalid_increment", str(error)))
-                self._telemetry.dead_letters.labels(message.source.topic, "invalid_increment").inc()
+                letters.append(DeadLetter(message, ErrorCode.INVALID_INCREMENT, str(error)))
+                self._telemetry.dead_letters.labels(message.source.topic, ErrorCode.INVALID_INCREMENT).inc()
         waiting = set(new)
         for _ in range(CONFLICT_ROUNDS):
             if not waiting:

@@ -19,6 +19,8 @@ from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, ItemSignals
 from stream.core.state import UserState
 
+Headers = tuple[tuple[str, bytes], ...]
+
 
 class RawMessage(NamedTuple):
     """A message as it lay in its topic."""
@@ -26,6 +28,7 @@ class RawMessage(NamedTuple):
     source: Source
     key: bytes | None
     value: bytes | None
+    headers: Headers = ()
 
 
 class DeadLetter(NamedTuple):

@@ -236,7 +236,7 @@ class Recommender:
         for message in messages:
             is_search = message.source.topic == self._searches_topic
             try:
-                event = (decode_search if is_search else decode_click)(*message)
+                event = (decode_search if is_search else decode_click)(*message[:3])
             except InvalidMessage as error:
                 letters.append(DeadLetter(message, error.code, error.message))
             else:

@@ -173,7 +173,13 @@ DEAD_LETTER_HEADERS: Document = {
         },
         "error-message": {"type": "string", "description": "Names the field and the reason, for people."},
         "failed-at": {"type": "string", "format": "date-time", "description": "When it was given up."},
+        "cut": {
+            "type": "string",
+            "description": "What of key, value and headers was too large to keep, joined by commas.",
+        },
+        "null-value": {"type": "string", "description": "Present where key and value were null."},
     },
+    "patternProperties": {"^original-": {"description": "A header of the message, as it came."}},
 }
 
 

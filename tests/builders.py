@@ -93,7 +93,7 @@ def raw_removal(item_id: str, *, offset: int = 0) -> RawMessage:
 def event_of(message: RawMessage) -> Event:
     """The event in a message of `clicks` or `searches`."""
     decode = decode_search if message.source.topic == "searches" else decode_click
-    event = decode(*message)
+    event = decode(*message[:3])
     assert isinstance(event, ClickEvent | SearchEvent)
     return event
 

@@ -11,7 +11,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from stream.adapters import vector_record
+from stream.adapters import letter_record, vector_record
 from stream.adapters.kafka_reading import partition_of
 from stream.config import Config
 from stream.core import list_log
@@ -19,12 +19,14 @@ from stream.core.events import Attribution, RecommendationList, list_key
 from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
-from stream.ports import DeadLetter, ItemVector, RawMessage
+from stream.ports import DeadLetter, ItemVector
 
 _encoder = msgspec.json.Encoder()
 
 DEAD_LETTER_KEPT_BYTES = 2_000_000
 """The broker takes no larger message on `dead-letters`; of a larger one its beginning is kept."""
+LEAST_KEPT_BYTES = 1_000
+"""What is kept where the broker takes no more."""
 
 
 class _Message(NamedTuple):
@@ -125,25 +127,29 @@ class KafkaPublisher:
         )
 
     async def publish_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Publish the original key and bytes to `dead-letters`, the reason in the headers."""
-        failed_at = datetime.now(UTC).isoformat(timespec="milliseconds").encode()
+        """Publish the original key, bytes and headers to `dead-letters`, the reason in the headers.
+
+        Where the broker takes no message of that size, less and less of it is kept.
+        """
+        kept_bytes = DEAD_LETTER_KEPT_BYTES
+        while True:
+            try:
+                return await self._send_letters(letters, kept_bytes)
+            except MessageSizeTooLargeError:
+                if len(letters) == 1:
+                    if kept_bytes <= LEAST_KEPT_BYTES:
+                        raise
+                    kept_bytes //= 4
+                    continue
+            for one in letters:
+                await self.publish_dead_letters([one])
+            return None
+
+    async def _send_letters(self, letters: Sequence[DeadLetter], kept_bytes: int) -> None:
+        failed_at = datetime.now(UTC)
         await self._send_all(
             self._topics.dead_letters,
-            [
-                _Message(
-                    letter.message.key,
-                    _kept(letter.message),
-                    [
-                        ("source-topic", letter.message.source.topic.encode()),
-                        ("source-partition", str(letter.message.source.partition).encode()),
-                        ("source-offset", str(letter.message.source.offset).encode()),
-                        ("error-code", letter.code.encode()),
-                        ("error-message", letter.reason.encode(errors="replace")),
-                        ("failed-at", failed_at),
-                    ],
-                )
-                for letter in letters
-            ],
+            [_Message(*letter_record.encode(one, failed_at, kept_bytes)) for one in letters],
         )
 
     async def _send_all(self, topic: str, messages: Sequence[_Message]) -> None:
@@ -163,10 +169,3 @@ class KafkaPublisher:
             raise PublishUnavailable(
                 f"Kafka did not acknowledge {len(messages)} messages for {topic}: {error!r}"
             ) from error
-
-
-def _kept(message: RawMessage) -> bytes | None:
-    """The bytes of a message; no bytes in place of null where there is no key either, which Kafka refuses."""
-    if message.value is None:
-        return None if message.key is not None else b""
-    return message.value[:DEAD_LETTER_KEPT_BYTES]

@@ -44,6 +44,8 @@ class ErrorCode(enum.StrEnum):
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
     INVALID_TIME = "invalid_time"
     KEY_MISMATCH = "key_mismatch"
+    INVALID_INCREMENT = "invalid_increment"
+    INTERNAL = "internal"
 
 
 EventType = Literal["view_item", "select_item", "add_to_cart", "remove_from_cart", "purchase"]

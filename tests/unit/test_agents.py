@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,10 @@ from builders import raw_click
 
 from stream import agents
 from stream.agents import BatchAgent
-from stream.errors import PublishUnavailable, StateUnavailable, Unavailable
+from stream.core import signals
+from stream.core.signals import UnreadableSignals
+from stream.core.signals import decode as decode_signals
+from stream.errors import ModelUnavailable, PublishUnavailable, StateUnavailable, Unavailable, place_of
 from stream.fakes import MemoryPublisher
 from stream.ports import RawMessage
 from stream.telemetry import Telemetry
@@ -67,13 +71,93 @@ def test_messages_that_make_the_handler_fail_are_set_aside_and_the_others_handle
     asyncio.run(_agent(handler, publisher)._finish(messages))
     assert handler.done == [offset for offset in range(7) if offset not in poison]
     assert [letter.message for letter in publisher.dead_letters] == [messages[offset] for offset in poison]
-    assert {letter.code for letter in publisher.dead_letters} == {"internal_error"}
+    assert {letter.code for letter in publisher.dead_letters} == {"internal"}
 
 
-def test_the_reason_of_a_message_set_aside_holds_nothing_of_the_shopper() -> None:
+def test_the_reason_of_a_message_set_aside_is_the_kind_and_place_of_the_error_and_nothing_of_the_shopper(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def crash(messages: Sequence[RawMessage]) -> None:
+        decode_signals(messages[0].value or b"")
+
     publisher = MemoryPublisher()
-    asyncio.run(_agent(Handler(_poison(0)), publisher)._finish(_messages(1)))
-    assert publisher.dead_letters[0].reason == "the handler failed; see the worker's log"
+    agent = BatchAgent("events", crash, publisher, Telemetry(), 8)
+    asyncio.run(agent._finish([raw_click("ann", "mug", session_id="tel-12345")]))
+    kind, _, rest = publisher.dead_letters[0].reason.partition(" at ")
+    place, _, tries = rest.partition(", ")
+    module, function, line = place.split(":")
+    assert (kind, module, function, tries) == (
+        "UnreadableSignals",
+        "stream.core.signals",
+        "decode",
+        "3 times",
+    )
+    source = inspect.getsource(signals).splitlines()
+    assert source[int(line) - 1].strip().startswith("raise UnreadableSignals")
+    assert "tel-12345" not in caplog.text
+    assert place in caplog.text
+
+
+def test_a_message_is_tried_a_bounded_number_of_times_before_it_is_set_aside() -> None:
+    handler, publisher = Handler(_poison(5)), MemoryPublisher()
+    asyncio.run(_agent(handler, publisher)._finish(_messages(8)))
+    alone = [batch for batch in handler.batches if batch == [5]]
+    assert len(alone) == agents.TRIES
+    assert len(handler.batches) == len(_halves_with(5, 8)) + agents.TRIES + 3  # and each good half once
+
+
+def _halves_with(offset: int, count: int) -> list[range]:
+    """The batches of more than one message that hold an offset, as halving goes down to it."""
+    halves = [range(count)]
+    while len(halves[-1]) > 2:
+        middle = halves[-1].start + len(halves[-1]) // 2
+        low, high = range(halves[-1].start, middle), range(middle, halves[-1].stop)
+        halves.append(low if offset in low else high)
+    return halves
+
+
+def test_a_message_that_fails_once_by_chance_is_handled() -> None:
+    failures = [ValueError("once")] * (agents.TRIES - 1)
+    handler, publisher = Handler(lambda _: failures.pop() if failures else None), MemoryPublisher()
+    asyncio.run(_agent(handler, publisher)._finish(_messages(1)))
+    assert handler.done == [0]
+    assert publisher.dead_letters == []
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        *(StateUnavailable("a"), PublishUnavailable("a"), ModelUnavailable("encoder", "deadline", "a")),
+        *(ConnectionResetError("a"), TimeoutError(), BrokenPipeError()),
+    ],
+    ids=repr,
+)
+def test_an_outage_is_never_taken_for_a_fault_of_the_message(outage: Exception) -> None:
+    left = [outage] * 20
+    handler, publisher = Handler(lambda _: left.pop() if left else None), MemoryPublisher()
+    agent = _agent(handler, publisher)
+    asyncio.run(agent._finish(_messages(1)))
+    assert handler.done == [0]
+    assert len(handler.batches) == 21
+    assert publisher.dead_letters == []
+    assert agent.waiting_for == ""
+
+
+def test_a_message_set_aside_keeps_its_headers() -> None:
+    publisher = MemoryPublisher()
+    message = _messages(1)[0]._replace(headers=(("trace", b"\xff"),))
+    asyncio.run(_agent(Handler(_poison(0)), publisher)._finish([message]))
+    assert publisher.dead_letters[0].message == message
+
+
+def test_an_error_from_elsewhere_has_the_last_place_of_this_package() -> None:
+    def inside() -> None:
+        decode_signals(None)  # type: ignore[arg-type]
+
+    with pytest.raises(UnreadableSignals) as raised:
+        inside()
+    assert place_of(raised.value).startswith("stream.core.signals:decode:")
+    assert place_of(ValueError("never raised")) == "unknown"
 
 
 def test_a_batch_is_tried_again_until_what_it_needs_is_there() -> None:
@@ -170,6 +254,7 @@ class FakeStream:
                     timestamp=source.timestamp_ms / 1000,
                     key=message.key,
                     value=message.value,
+                    headers=list(message.headers),
                 )
             )
         await self.released.wait()
@@ -224,21 +309,23 @@ def test_all_that_waits_is_one_batch_up_to_the_bound() -> None:
     assert max(map(len, batches)) == 8
 
 
-def test_a_message_keeps_its_place_time_and_bytes() -> None:
+def test_a_message_keeps_its_place_time_bytes_and_headers() -> None:
+    sent = raw_click(offset=7, partition=3, at_ms=1_790_000_000_123)._replace(headers=(("a", b"1"),))
+
     async def scenario() -> RawMessage:
         found: list[RawMessage] = []
 
         async def handle(messages: Sequence[RawMessage]) -> None:
             found.extend(messages)
 
-        stream = FakeStream([raw_click(offset=7, partition=3, at_ms=1_790_000_000_123)])
+        stream = FakeStream([sent])
         agent = BatchAgent("events", handle, MemoryPublisher(), Telemetry(), 8)
         consuming = asyncio.ensure_future(agent._consume(stream))  # type: ignore[arg-type]
         await _until(lambda: bool(found))
         consuming.cancel()
         return found[0]
 
-    assert asyncio.run(scenario()) == raw_click(offset=7, partition=3, at_ms=1_790_000_000_123)
+    assert asyncio.run(scenario()) == sent
 
 
 def test_an_agent_that_cannot_acknowledge_ends_and_does_not_hang() -> None:

@@ -43,7 +43,7 @@ def kept(
 
 def event(kind: str = "select_item", *items: str, **more: object) -> ClickEvent | ImpressionEvent:
     lines = [{"item_id": item} for item in items]
-    return decode_click(*raw_click(item_id=None, kind=kind, items=lines, **more))
+    return decode_click(*raw_click(item_id=None, kind=kind, items=lines, **more)[:3])
 
 
 def told(one: ClickEvent | ImpressionEvent, *lists: KeptList, policy: Policy = POLICY) -> list[Attribution]:
@@ -143,7 +143,7 @@ def test_a_record_carries_what_made_the_list_and_what_the_event_says() -> None:
     one = kept("r", age_min=1)._replace(items=places)
     lines = [{"item_id": "cup", "quantity": 3, "price": 2.5}, {"item_id": "mug", "quantity": 1}]
     bought = decode_click(
-        *raw_click(item_id=None, kind="purchase", items=lines, currency="EUR", event_id="e1")
+        *raw_click(item_id=None, kind="purchase", items=lines, currency="EUR", event_id="e1")[:3]
     )
     [record] = attributions(bought, [one], POLICY, automated=True)
     assert record.user_id == "ann"

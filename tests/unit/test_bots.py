@@ -37,7 +37,7 @@ def acts(times_ms: Iterable[int], kind: str = "view_item", items: int = 10**6) -
     made = []
     for number, at_ms in enumerate(times_ms):
         message = raw_click(item_id=f"i{number % items}", kind=kind, offset=number, at_ms=NOW_MS + at_ms)
-        event = decode_click(*message)
+        event = decode_click(*message[:3])
         assert isinstance(event, ClickEvent)
         made.append(event)
     return made
@@ -81,7 +81,7 @@ def test_items_by_the_hundred_an_hour_are_noticed() -> None:
 def test_an_order_of_many_lines_is_a_customers(count: int) -> None:
     lines = [{"item_id": f"i{number}"} for number in range(count)]
     for kind in ("purchase", "add_to_cart", "view_item"):
-        event = decode_click(*raw_click(item_id=None, kind=kind, items=lines))
+        event = decode_click(*raw_click(item_id=None, kind=kind, items=lines)[:3])
         assert isinstance(event, ClickEvent)
         assert verdicts([event]) == [None]
 
@@ -112,7 +112,7 @@ def test_the_verdict_is_the_same_in_whatever_order_events_came(
     drawn: list[tuple[int, int]], chance: random.Random
 ) -> None:
     events = [
-        decode_click(*raw_click(item_id=f"i{item}", offset=number, at_ms=NOW_MS + at_ms))
+        decode_click(*raw_click(item_id=f"i{item}", offset=number, at_ms=NOW_MS + at_ms)[:3])
         for number, (at_ms, item) in enumerate(drawn)
     ]
     shuffled = list(events)

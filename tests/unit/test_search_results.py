@@ -216,16 +216,16 @@ def test_results_without_a_model_say_so_and_are_whole(part: str) -> None:
 
 
 def test_more_results_than_are_allowed_are_refused() -> None:
-    decode_search(*asked(*(f"item-{number}" for number in range(MAX_RESULTS))))
+    decode_search(*asked(*(f"item-{number}" for number in range(MAX_RESULTS)))[:3])
     with pytest.raises(InvalidMessage, match="result_item_ids"):
-        decode_search(*asked(*(f"item-{number}" for number in range(MAX_RESULTS + 1))))
+        decode_search(*asked(*(f"item-{number}" for number in range(MAX_RESULTS + 1)))[:3])
 
 
 @pytest.mark.parametrize("wrong", ["", "  ", "a\x00b", "x" * 257])
 def test_a_result_that_is_no_item_id_is_refused(wrong: str) -> None:
     with pytest.raises(InvalidMessage, match=r"result_item_ids\[1\]|result_item_ids"):
-        decode_search(*asked("mug", wrong))
+        decode_search(*asked("mug", wrong)[:3])
 
 
 def test_a_result_named_twice_counts_once() -> None:
-    assert decode_search(*asked("mug", "cup", "mug")).results == ("mug", "cup")
+    assert decode_search(*asked("mug", "cup", "mug")[:3]).results == ("mug", "cup")

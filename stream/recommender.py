@@ -21,7 +21,7 @@ from stream.attribution import Attributor, Witness
 from stream.catalog import CatalogView
 from stream.core import candidates, personal_search, ranking, state
 from stream.core.bots import impossible
-from stream.core.candidates import NO_HITS, Candidates, Context, Hits
+from stream.core.candidates import Candidates, Context, Hits
 from stream.core.events import (
     ClickEvent,
     Event,
@@ -42,6 +42,7 @@ from stream.core.signals import Increment, RowView, increments
 from stream.core.state import Search, UserState
 from stream.errors import InvalidMessage, ModelUnavailable, StateUnavailable
 from stream.learnt import LearntItems
+from stream.list_context import context_of
 from stream.list_log import ListLog
 from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
 from stream.ports import DeadLetter, Encoder, Publisher, RawMessage, Reranker, StateStore
@@ -55,8 +56,6 @@ SCHEMA_VERSION = 1
 PLACEMENT = "home"
 CONFLICT_ROUNDS = 5
 QUERIES_KEPT = 10_000
-NEAREST = 100
-LEXICAL = 100
 
 
 @dataclass(frozen=True)
@@ -394,38 +393,19 @@ class Recommender:
         vectors: Mapping[str, FloatArray],
         rows: Mapping[str, RowView],
     ) -> Context:
-        """Ask the local indexes what is near the shopper's vectors and what matches the words."""
-        items = self._catalog.items
-        session_vector = candidates.session_vector(shopper.after, items, space, self._policy)
-        taste_vector = candidates.taste_vector(shopper.after, items, space)
-        query_vector = vectors.get(search.query) if search else None
-        wanted = [vector for vector in (session_vector, taste_vector, query_vector) if vector is not None]
-        near = iter(space.search(np.stack(wanted), NEAREST)) if wanted else iter(())
-        lexical = NO_HITS
-        if search:
-            lexical = self._catalog.matching(search.query, LEXICAL)
-        in_view = {line.item_id for line in shopper.trigger.lines} if _is_click(shopper.trigger) else set()
-        if shopper.after.interactions:
-            in_view.add(shopper.after.interactions[-1].item_id)
-        return Context(
-            state=shopper.after,
-            at_ms=shopper.at_ms,
-            items=items,
+        trigger = shopper.trigger
+        return context_of(
+            shopper.after,
+            shopper.at_ms,
+            catalog=self._catalog,
             space=space,
             rows=rows,
-            popularity=self._learnt.popularity,
-            in_view=frozenset(in_view),
-            trending=self._learnt.trending,
-            trending_by_category=self._learnt.trending_by_category,
-            new_items=self._catalog.new_items(self._now_ms()),
-            session_vector=session_vector,
-            taste_vector=taste_vector,
-            near_session=Hits(*next(near)) if session_vector is not None else NO_HITS,
-            near_taste=Hits(*next(near)) if taste_vector is not None else NO_HITS,
-            query=search,
-            query_vector=query_vector,
-            lexical=lexical,
-            near_query=Hits(*next(near)) if query_vector is not None else NO_HITS,
+            trends=self._learnt,
+            policy=self._policy,
+            now_ms=self._now_ms(),
+            in_view=frozenset(line.item_id for line in trigger.lines) if _is_click(trigger) else frozenset(),
+            search=search,
+            query_vector=vectors.get(search.query) if search else None,
             rules=self._in_force(shopper),
         )
 

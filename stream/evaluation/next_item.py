@@ -345,9 +345,8 @@ def _note(into: Asked, asked: ListAsked, scores: FloatArray, place: int | None) 
 
 
 def seed_of(asked: ListAsked) -> int:
-    """What chance is drawn from for a list: the same list, the same chance."""
-    name = f"{asked.session.session_id}:{len(asked.shown)}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
+    """What chance is drawn from for a list: the same list, the same chance, as in a worker."""
+    return int(asked.recommendation_id[:16], 16)
 
 
 def _with_length(policy: Policy, length: int) -> Policy:

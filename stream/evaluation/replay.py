@@ -16,31 +16,29 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream.adapters.usearch_index import UsearchIndex
+from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.bots import impossible
-from stream.core.candidates import (
-    NO_HITS,
-    Candidates,
-    Context,
-    Hits,
-    gather,
-    newest,
-    rows_needed,
-    session_vector,
-    taste_vector,
-    trending,
-)
+from stream.core.candidates import NO_HITS, Candidates, Context, Hits, gather, rows_needed, trending
 from stream.core.events import ClickEvent, Line, Source
-from stream.core.items import FloatArray, IntArray, Item, ItemTable
+from stream.core.items import FloatArray, Item
+from stream.core.listing import recommendation_id
 from stream.core.policy import Policy
-from stream.core.sources import SIMILAR, TASTE
+from stream.core.quality import Quality, assess
 from stream.core.state import UserState, apply, empty
-from stream.core.vectors import ItemVectors
-from stream.evaluation.sessions import Session
+from stream.evaluation.sessions import Session, Step
+from stream.fakes import WordIndex
+from stream.list_context import context_of
+from stream.ports import ItemVector
+from stream.telemetry import Telemetry
 
 POLICY = Policy(exclude_bought_days=0.0)
 """The policy that serves, but for bought items: the protocol only masks those of the session."""
 LISTS_PER_SESSION = 19
+
+ENCODER = "1"
+"""What the one version of the encoder is called here."""
 
 Vectors = Mapping[str, FloatArray]
 """Vectors [384] by the text that they are of."""
@@ -61,14 +59,27 @@ class ListAsked(NamedTuple):
     sessions_before: int
     again: Callable[[UserState], Context]
 
+    @property
+    def recommendation_id(self) -> str:
+        """The id that the list has where a worker makes it as the event happens."""
+        return recommendation_id(self.context.state.user_id, self.context.state.sequence)
+
+
+class _Trends:
+    """Popularity by slot and what trends, worked out when a list is asked for after something was learnt."""
+
+    def __init__(self) -> None:
+        self.popularity: FloatArray = np.zeros((0, len(signals.POPULARITY_DAYS)), np.float32)
+        self.trending = NO_HITS
+        self.trending_by_category: Mapping[int, Hits] = {}
+        self.stale = True
+
 
 class Shop:
     """All that the worker keeps, in memory: catalogue, signals, states of shoppers."""
 
     def __init__(self, vectors: Vectors, policy: Policy = POLICY) -> None:
-        self.items = ItemTable(8192, policy.min_quality)
-        self.space = ItemVectors(8192)
-        self.popularity = np.full((8192, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
+        self._catalog = CatalogView(UsearchIndex, WordIndex(), Telemetry(), policy)
         self._policy = policy
         self._vectors = vectors
         self._rows: dict[str, signals.ItemSignals] = {}
@@ -76,7 +87,7 @@ class Shop:
         self._states: dict[str, UserState] = {}
         self._sessions: dict[str, int] = {}
         self._offset = 0
-        self._fresh: tuple[Hits, dict[int, Hits], IntArray] | None = None
+        self._trends = _Trends()
 
     def lists(self, session: Session) -> Iterator[ListAsked]:
         """Ask for a list after each distinct item of a session but the last."""
@@ -85,10 +96,7 @@ class Shop:
         events = self._events(session)
         for step, event in zip(session.steps, events, strict=True):
             if step.item_id not in shown and shown:
-                newest_step = state.interactions[-1]
-                again = partial(
-                    self._context, at_ms=newest_step.at_ms, in_view=frozenset((newest_step.item_id,))
-                )
+                again = partial(self._context, at_ms=state.interactions[-1].at_ms)
                 context = again(state)
                 candidates = gather(context, self._policy)
                 before = self._sessions.get(session.user_id, 0)
@@ -96,13 +104,13 @@ class Shop:
                 if len(shown) == LISTS_PER_SESSION:
                     return
             shown[step.item_id] = None
-            state = apply(state, event, self._policy)
+            state = _numbered(apply(state, event, self._policy), event)
 
     def learn(self, sessions: Sequence[Session]) -> None:
         """Learn from sessions that have ended."""
         if not sessions:
             return
-        self._fresh = None
+        self._trends.stale = True
         pending: dict[str, list[signals.Increment]] = {}
         for session in sessions:
             events = self._events(session)
@@ -113,15 +121,16 @@ class Shop:
                 if impossible(after, event.at_ms, self._policy) is None:
                     for item_id, increment in signals.increments(state, after, event, self._policy).items():
                         pending.setdefault(item_id, []).append(increment)
-                state = after
+                state = _numbered(after, event)
             if session.user_id:
                 self._states[session.user_id] = state
                 self._sessions[session.user_id] = self._sessions.get(session.user_id, 0) + 1
             self._take_items(session)
+        popularity = self._fitted_popularity()
         for item_id, new in pending.items():
             row = self._rows[item_id] = signals.fold(self._rows.get(item_id), new)
             self._views.pop(item_id, None)
-            self.popularity[self.items.slot(item_id)] = row.popularity
+            popularity[self._catalog.items.slot(item_id)] = row.popularity
 
     def _events(self, session: Session) -> list[ClickEvent]:
         """The steps as the worker gets them; offsets go on from what was learnt."""
@@ -141,57 +150,67 @@ class Shop:
 
     def _take_items(self, session: Session) -> None:
         """Put new items into the catalogue, give a text to those that had none, and note prices."""
+        items = self._catalog.items
         for step in session.steps:
-            known = self.items.get(step.item_id)
+            known = items.get(step.item_id)
             if known is None or (step.text and known.title == step.item_id):
                 first_ms = known.first_seen_ms if known else session.minute_ms
-                item = Item(step.item_id, step.text or step.item_id, price=step.price, first_seen_ms=first_ms)
-                slot = self.items.put(item)
-                if slot >= len(self.popularity):
-                    more = np.full_like(self.popularity, signals.NEGLIGIBLE)
-                    self.popularity = np.concatenate([self.popularity, more])
-                self.space.remove(slot)
-                if (vector := self._vectors.get(step.text)) is not None:
-                    self.space.put(slot, vector)
+                self._catalog.apply([(step.item_id, self._item(step, first_ms))])
             if step.price is not None:
-                self.items.price[self.items.slot(step.item_id)] = step.price
+                items.price[items.slot(step.item_id)] = step.price
 
-    def _context(self, state: UserState, at_ms: int, in_view: frozenset[str]) -> Context:
-        if self._fresh is None:
-            self._fresh = (*trending(self.items, self.popularity), newest(self.items))
-        session = session_vector(state, self.items, self.space, self._policy)
-        taste = taste_vector(state, self.items, self.space)
-        return Context(
-            state=state,
-            at_ms=at_ms,
-            items=self.items,
-            space=self.space,
+    def _item(self, step: Step, first_seen_ms: int) -> ItemVector:
+        """An item as the catalogue's writer would send it; one without a text is not judged by it."""
+        quality = assess(step.text) if step.text else Quality(1.0, ())
+        item = Item(
+            step.item_id,
+            step.text or step.item_id,
+            price=step.price,
+            first_seen_ms=first_seen_ms,
+            quality=quality.score,
+            quality_findings=quality.findings,
+        )
+        vector = self._vectors.get(step.text)
+        source = Source("items", 0, len(self._catalog.items), first_seen_ms)
+        return ItemVector(item, {} if vector is None else {ENCODER: vector}, source)
+
+    def _context(self, state: UserState, at_ms: int) -> Context:
+        if self._trends.stale:
+            popularity = self._fitted_popularity()
+            self._trends.trending, self._trends.trending_by_category = trending(
+                self._catalog.items, popularity
+            )
+            self._trends.stale = False
+        return context_of(
+            state,
+            at_ms,
+            catalog=self._catalog,
+            space=self._catalog.space,
             rows={i: self._view(i) for i in rows_needed(state, self._policy) if i in self._rows},
-            popularity=self.popularity,
-            in_view=in_view,
-            trending=self._fresh[0],
-            trending_by_category=self._fresh[1],
-            new_items=self._fresh[2],
-            session_vector=session,
-            taste_vector=taste,
-            near_session=self._near(session, SIMILAR.limit),
-            near_taste=self._near(taste, TASTE.limit),
+            trends=self._trends,
+            policy=self._policy,
+            now_ms=at_ms,
         )
 
     def _view(self, item_id: str) -> signals.RowView:
         view = self._views.get(item_id)
         if view is None:
-            view = self._views[item_id] = signals.view(self._rows[item_id], self.items)
+            view = self._views[item_id] = signals.view(self._rows[item_id], self._catalog.items)
         return view
 
-    def _near(self, vector: FloatArray | None, limit: int) -> Hits:
-        if vector is None:
-            return NO_HITS
-        cosines = self.space.vectors[: len(self.items)] @ vector
-        limit = min(limit, len(cosines))
-        best = np.argpartition(-cosines, limit - 1)[:limit]
-        best = best[np.argsort(-cosines[best])]
-        return Hits(best.astype(np.int32), cosines[best])
+    def _fitted_popularity(self) -> FloatArray:
+        """The popularity of all slots there are."""
+        trends = self._trends
+        missing = len(self._catalog.items.available) - len(trends.popularity)
+        if missing:
+            more = np.full((missing, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
+            trends.popularity = np.concatenate([trends.popularity, more])
+        return trends.popularity
+
+
+def _numbered(state: UserState, event: ClickEvent) -> UserState:
+    """The state as it is saved with the list that answers the event, the clock being the event's."""
+    return state._replace(sequence=max(state.sequence + 1, event.at_ms))
 
 
 def replay(

@@ -20,6 +20,7 @@ USE_CASES = [
         "catalog",
         "item_signals",
         "learnt",
+        "list_context",
         "pair_scores",
         "product_fit",
         "ports",

@@ -1,17 +1,28 @@
 """What every suite shares: the real servers, started once for the whole run."""
 
-from collections.abc import Iterator
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from stream.local.processes import marked
 from stream.local.stack import Stack
+
+SERVERS_TIMEOUT_S = 900
+"""A test with real servers hangs after this long: many times what it takes on a machine of its own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the real servers, so that `-m "not servers"` leaves it out."""
+    """Mark what needs the real servers, so that `-m "not servers"` leaves it out, and give it time."""
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.servers)
+        if item.get_closest_marker("servers") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SERVERS_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +36,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.up(owned=True)
         yield stack
+
+
+@pytest.fixture
+def kill_model(stack: Stack) -> Callable[[str], int]:
+    """Kill the processes of one model of this stack's Triton with -9, and return how many there were."""
+
+    def kill(model: str) -> int:
+        killed = 0
+        for pid in marked(stack.folder):
+            with suppress(OSError):
+                if re.search(rf"/{model}/\d+/model\.py", Path(f"/proc/{pid}/cmdline").read_text()):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+        return killed
+
+    return kill

@@ -29,7 +29,7 @@ EXAMINE_TIMEOUT_S = 5.0
 STUB_DIED = "Stub process"
 """Begins what Triton answers for ever once the process of a Python model has died, until it is reloaded.
 
-It answers so after a second, which is longer than any deadline here.
+It answers so after a second (1.00 to 1.10 s measured): who waits less long only learns of a deadline.
 """
 
 
@@ -115,8 +115,8 @@ class TritonModel:
             tensor = result.as_numpy(output)
             if tensor is None:
                 raise InferenceServerException(f"no output {output} in the answer")
-        except TimeoutError:
-            self._failed(inputs, output, version)
+        except TimeoutError as error:
+            self._failed(inputs, output, version, error)
             raise ModelUnavailable(
                 self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
             ) from None
@@ -125,9 +125,7 @@ class TritonModel:
             if reason == "refused":
                 breaker.succeeded()
             else:
-                self._failed(inputs, output, version)
-                if STUB_DIED in str(error) and (self._examining is None or self._examining.done()):
-                    self._examining = asyncio.get_running_loop().create_task(self._reload())
+                self._failed(inputs, output, version, error)
             raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
         breaker.succeeded()
         return tensor, result.get_response().model_version
@@ -147,11 +145,16 @@ class TritonModel:
             f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
         )
 
-    def _failed(self, inputs: list[InferInput], output: str, version: str) -> None:
+    def _failed(self, inputs: list[InferInput], output: str, version: str, error: Exception) -> None:
+        """Count a failure; where the model's process died, or may have, see to it in the background."""
         breaker = self._breakers[version]
         breaker.failed()
-        if breaker.is_open and (self._examining is None or self._examining.done()):
-            self._examining = asyncio.get_running_loop().create_task(self._examine(inputs, output, version))
+        if self._examining is not None and not self._examining.done():
+            return
+        if STUB_DIED in str(error):
+            self._examining = asyncio.ensure_future(self._reload())
+        elif breaker.is_open:
+            self._examining = asyncio.ensure_future(self._examine(inputs, output, version))
 
     async def _examine(self, inputs: list[InferInput], output: str, version: str) -> None:
         """Ask once more in the background, with time enough to hear that the process of the model died."""

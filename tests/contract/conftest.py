@@ -32,7 +32,7 @@ def soon() -> Callable[[Awaitable[Any]], Awaitable[Any]]:
     """Await something that must end within a generous while, whatever is away."""
 
     async def within(work: Awaitable[Any]) -> Any:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(120):
             return await work
 
     return within

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from stream.adapters import triton_models
+from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.triton_cross_encoder import BATCH, TritonCrossEncoder
 from stream.errors import ModelUnavailable
 from stream.fakes import SharedWordsCrossEncoder
@@ -19,14 +21,14 @@ from stream.ports import CrossEncoder
 
 Run = Callable[[Callable[..., Awaitable[None]]], None]
 FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
-TIMEOUT_S = 20.0  # the machine that runs all servers and the tests at once may be slow
+TIMEOUT_S = 120.0  # the machine that runs all servers and the tests at once may be slow
 
 
 @asynccontextmanager
-async def _triton(url: str) -> AsyncIterator[TritonCrossEncoder]:
+async def _triton(url: str, now_s: Callable[[], float] = time.monotonic) -> AsyncIterator[TritonCrossEncoder]:
     client = triton_models.connect(url)
     try:
-        yield TritonCrossEncoder(client)
+        yield TritonCrossEncoder(client, new_breaker=lambda: CircuitBreaker(now_s))
     finally:
         await client.close()
 
@@ -118,7 +120,7 @@ def test_a_triton_that_is_away_is_noticed_and_then_left_alone(
     url = f"127.0.0.1:{request.getfixturevalue(port)}"
 
     async def body() -> None:
-        async with _triton(url) as cross_encoder:
+        async with _triton(url, lambda: 0.0) as cross_encoder:  # no time passes, so none is there for a probe
             seen = []
             for _ in range(4):
                 with pytest.raises(ModelUnavailable) as raised:
@@ -149,5 +151,31 @@ def test_an_answer_that_is_no_score_for_each_is_an_error(
             with pytest.raises(ModelUnavailable) as raised:
                 await cross_encoder.score([("red mug", "red mug")], TIMEOUT_S)
             assert raised.value.reason == "error"
+
+    asyncio.run(body())
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("patience_s", "heard"),
+    [pytest.param(0.3, "deadline", id="too impatient"), pytest.param(10.0, "error", id="patient")],
+)
+def test_a_model_whose_process_died_is_loaded_again_whether_or_not_triton_is_heard_out(
+    stack: Any, kill_model: Any, patience_s: float, heard: str
+) -> None:
+    async def body() -> None:
+        async with _triton(stack.endpoints.triton_grpc) as cross_encoder:
+            await cross_encoder.score([("red mug", uuid.uuid4().hex)], TIMEOUT_S)
+            assert kill_model("cross_encoder")
+            reasons = []
+            async with asyncio.timeout(600):
+                while True:
+                    try:
+                        await cross_encoder.score([("red mug", uuid.uuid4().hex)], patience_s)
+                        break
+                    except ModelUnavailable as error:
+                        reasons.append(error.reason)
+                        await asyncio.sleep(0.05)
+            assert reasons[0] == heard
 
     asyncio.run(body())

@@ -105,9 +105,9 @@ def test_a_lock_says_since_when_outlives_its_time_while_renewed_and_goes_with_it
                 with pytest.raises(ModelBusy, match=r"since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"):
                     async with locks.held("encoder", "load encoder 2"):
                         pytest.fail("two at once")
-                await client.pexpire(key, 5_000)
-                async with asyncio.timeout(10):
-                    while await client.pttl(key) <= 5_000:  # noqa: ASYNC110 (until it is renewed)
+                await client.pexpire(key, 30_000)
+                async with asyncio.timeout(120):
+                    while await client.pttl(key) <= 30_000:  # noqa: ASYNC110 (until it is renewed)
                         await asyncio.sleep(0.01)
             assert await client.get(key) is None
 
@@ -126,7 +126,7 @@ def test_what_runs_under_a_lock_that_another_has_now_ends_and_leaves_that_one_al
             key = f"{prefix}lock:encoder"
 
             async def promote() -> None:
-                async with asyncio.timeout(10), locks.held("encoder", "promote encoder 2"):
+                async with asyncio.timeout(120), locks.held("encoder", "promote encoder 2"):
                     await client.set(key, b"another's")
                     await asyncio.Event().wait()
 

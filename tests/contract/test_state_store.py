@@ -319,7 +319,7 @@ def test_more_batches_at_once_than_connections_wait_for_one_another(on_redis: Ru
 @pytest.mark.servers
 def test_a_redis_that_freezes_is_noticed_and_recovered_from(stack: Any, soon: Any) -> None:
     async def body() -> None:
-        async with _redis(stack.endpoints.redis, timeout_ms=200) as client:
+        async with _redis(stack.endpoints.redis, timeout_ms=2_000) as client:
             store = RedisStateStore(client, f"{uuid.uuid4().hex}:")
             await store.save([(_state(), 0)])
             stack.pause("redis")

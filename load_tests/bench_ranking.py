@@ -21,7 +21,8 @@ import numpy as np
 from ranking_shop import NOW_MS, RankingShop
 
 from stream.core import signals
-from stream.core.candidates import gather, rows_needed, session_vector, taste_vector
+from stream.core.candidates import gather
+from stream.core.context import rows_needed, session_vector, taste_vector
 from stream.core.events import ClickEvent, Line, Source
 from stream.core.explain import explain
 from stream.core.listing import compose

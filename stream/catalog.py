@@ -21,7 +21,7 @@ from operator import not_
 
 import numpy as np
 
-from stream.core.candidates import Hits
+from stream.core.context import Hits
 from stream.core.events import ItemMessage, Source, decode_item, item_updated_ms
 from stream.core.items import (
     DIMENSIONS,

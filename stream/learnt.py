@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from stream.core.candidates import Hits, trending
+from stream.core.candidates import trending
+from stream.core.context import Hits
 from stream.core.items import FloatArray, ItemTable
 from stream.core.signals import NEGLIGIBLE, POPULARITY_DAYS, RowView, view
 from stream.ports import SignalStore

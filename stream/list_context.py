@@ -12,8 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from stream.catalog import CatalogView
-from stream.core.candidates import NO_HITS, Hits, session_vector, taste_vector
-from stream.core.context import Context
+from stream.core.context import NO_HITS, Context, Hits, session_vector, taste_vector
 from stream.core.items import FloatArray
 from stream.core.policy import Policy
 from stream.core.rules.in_force import NO_RULES, InForce

@@ -21,7 +21,8 @@ from stream.attribution import Attributor, Witness
 from stream.catalog import CatalogView
 from stream.core import candidates, personal_search, ranking, state
 from stream.core.bots import impossible
-from stream.core.candidates import Candidates, Context, Hits
+from stream.core.candidates import Candidates
+from stream.core.context import Context, Hits, query_of, rows_needed
 from stream.core.events import (
     ClickEvent,
     Event,
@@ -326,7 +327,7 @@ class Recommender:
     async def _lists(self, shoppers: Sequence[_Shopper]) -> list[list[RecommendationList]]:
         """Make each shopper's lists, the recommendations last."""
         searches = [
-            self._catalog.understood(candidates.query_of(shopper.after, shopper.at_ms, self._policy))
+            self._catalog.understood(query_of(shopper.after, shopper.at_ms, self._policy))
             for shopper in shoppers
         ]
         asked = [
@@ -335,7 +336,7 @@ class Recommender:
             for event in shopper.searches
         ]
         needed = dict.fromkeys(
-            item_id for shopper in shoppers for item_id in candidates.rows_needed(shopper.after, self._policy)
+            item_id for shopper in shoppers for item_id in rows_needed(shopper.after, self._policy)
         )
         generation = self._catalog.items.generation
         space = self._catalog.space  # once: another version may take over while the models are asked
@@ -526,11 +527,11 @@ class Recommender:
             StateUnavailable: the signals cannot be read.
         """
         shopper = _Shopper(state, state, moment.trigger, moment.at_ms, (), state.sequence)
-        search = self._catalog.understood(candidates.query_of(state, moment.at_ms, self._policy))
+        search = self._catalog.understood(query_of(state, moment.at_ms, self._policy))
         generation, space = self._catalog.items.generation, self._catalog.space
         vectors, rows = await asyncio.gather(
             self._queries.get([search.query] if search else [], space.version),
-            self._learnt.rows(dict.fromkeys(candidates.rows_needed(state, self._policy))),
+            self._learnt.rows(dict.fromkeys(rows_needed(state, self._policy))),
         )
         context = self._context(shopper, search, space, vectors, rows)
         found = candidates.gather(context, self._policy)

@@ -13,7 +13,8 @@ import numpy as np
 
 from stream.catalog import CatalogView
 from stream.core import candidates, personal_search, ranking
-from stream.core.candidates import Candidates, Context
+from stream.core.candidates import Candidates
+from stream.core.context import Context, session_vector, taste_vector
 from stream.core.disguise import clean_query
 from stream.core.events import RecommendedItem, SearchEvent
 from stream.core.items import FloatArray
@@ -151,8 +152,8 @@ class SearchResults:
             space=space,
             rows=rows,
             popularity=self._learnt.popularity,
-            session_vector=candidates.session_vector(state, items, space, self._policy),
-            taste_vector=candidates.taste_vector(state, items, space),
+            session_vector=session_vector(state, items, space, self._policy),
+            taste_vector=taste_vector(state, items, space),
             query=asked.search,
             query_vector=vectors.get(asked.search.query),
             lexical=self._catalog.matching(asked.search.query, personal_search.LEXICAL),

@@ -7,16 +7,8 @@ from typing import Any
 import numpy as np
 
 from stream.core import signals
-from stream.core.candidates import (
-    Context,
-    Hits,
-    newest,
-    query_of,
-    rows_needed,
-    session_vector,
-    taste_vector,
-    trending,
-)
+from stream.core.candidates import newest, trending
+from stream.core.context import Context, Hits, query_of, rows_needed, session_vector, taste_vector
 from stream.core.events import EVENT_TYPES, ClickEvent, EventType, Line, SearchEvent, Source
 from stream.core.items import DIMENSIONS, FloatArray, Item, ItemTable
 from stream.core.policy import DAY_MS, HOUR_MS, Policy

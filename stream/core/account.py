@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import blend, ranking
-from stream.core.candidates import OFFERS, Candidates, Context
+from stream.core.candidates import OFFERS, Candidates
+from stream.core.context import Context
 from stream.core.features import FEATURES
 from stream.core.items import BoolArray, FloatArray
 from stream.core.listing import Composed, compose

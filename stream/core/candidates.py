@@ -13,14 +13,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.context import NO_HITS as NO_HITS
-from stream.core.context import Context as Context
-from stream.core.context import Hits as Hits
-from stream.core.context import query_age as query_age
-from stream.core.context import query_of as query_of
-from stream.core.context import rows_needed as rows_needed
-from stream.core.context import session_vector as session_vector
-from stream.core.context import taste_vector as taste_vector
+from stream.core.context import NO_HITS, Context, Hits
 from stream.core.evidence import evidence
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.policy import DAY_MS, Policy

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import blend
-from stream.core.candidates import OFFERS, RANGE, Candidates, Context
-from stream.core.context import SESSION_RECENCY
+from stream.core.candidates import OFFERS, RANGE, Candidates
+from stream.core.context import SESSION_RECENCY, Context
 from stream.core.events import EVENT_TYPES
 from stream.core.evidence import BACKWARD, RECENCY, SHRINK
 from stream.core.features import GROUPS

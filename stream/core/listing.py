@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import exploration, ranking
-from stream.core.candidates import Candidates, Context
+from stream.core.candidates import Candidates
+from stream.core.context import Context
 from stream.core.diversity import WINDOW, diversified, likeness
 from stream.core.events import LATEST_MS
 from stream.core.exploration import POOL, Explored, Known, showings

@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.candidates import Candidates, Context
+from stream.core.candidates import Candidates
+from stream.core.context import Context
 from stream.core.explain import CLOSE_TO_QUERY, explain, short
 from stream.core.items import BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.ranking import QUERY_SCALE

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import blend
-from stream.core.candidates import Candidates, Context, query_age
-from stream.core.context import SESSION_RECENCY
+from stream.core.candidates import Candidates
+from stream.core.context import SESSION_RECENCY, Context, query_age
 from stream.core.features import FEATURES as FEATURES
 from stream.core.features import compute
 from stream.core.items import FloatArray

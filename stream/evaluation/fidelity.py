@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from stream.core.candidates import Context, gather
+from stream.core.candidates import gather
+from stream.core.context import Context
 from stream.core.explain import Cause, cause, without
 from stream.core.items import FloatArray
 from stream.core.listing import Composed, compose

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.candidates import OFFERS, Candidates, Context
+from stream.core.candidates import OFFERS, Candidates
+from stream.core.context import Context
 from stream.core.items import FloatArray
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.listing import Composed, compose

@@ -20,7 +20,8 @@ from stream.adapters.usearch_index import UsearchIndex
 from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.bots import impossible
-from stream.core.candidates import NO_HITS, Candidates, Context, Hits, gather, rows_needed, trending
+from stream.core.candidates import Candidates, gather, trending
+from stream.core.context import NO_HITS, Context, Hits, rows_needed
 from stream.core.events import ClickEvent, Line, Source
 from stream.core.items import FloatArray, Item
 from stream.core.listing import recommendation_id

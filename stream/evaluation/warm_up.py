@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.candidates import Candidates, Context
+from stream.core.candidates import Candidates
+from stream.core.context import Context
 from stream.core.items import FloatArray
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.policy import DAY_MS

@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 from ranking_shop import NOW_MS, RankingShop
 
 from stream.core import candidates
-from stream.core.candidates import NO_HITS, OFFERS, Candidates, Context, Hits, gather
-from stream.core.context import HISTORY_ROWS
+from stream.core.candidates import OFFERS, Candidates, gather
+from stream.core.context import (
+    HISTORY_ROWS,
+    NO_HITS,
+    Context,
+    Hits,
+    query_age,
+    query_of,
+    rows_needed,
+    session_vector,
+    taste_vector,
+)
 from stream.core.items import ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy
 from stream.core.state import REMOVE_FROM_CART, cart_of, empty, session_of
@@ -142,7 +152,7 @@ def test_a_search_after_a_pause_begins_a_session_without_items() -> None:
     found = gather(shop.context("ann"), POLICY)
     assert found.session_rows == 0
     assert "item-5" in names(shop, found)
-    assert candidates.session_vector(state, shop.items, shop.space, POLICY) is None
+    assert session_vector(state, shop.items, shop.space, POLICY) is None
 
 
 def test_what_followed_an_item_in_the_shoppers_own_past_counts() -> None:
@@ -179,20 +189,20 @@ def test_a_search_is_forgotten_after_its_minutes() -> None:
     shop = RankingShop(sessions=0)
     state = shop.search("ann", "thing 3")
     late = NOW_MS + int((POLICY.query_minutes + 1) * MINUTE_MS)
-    assert candidates.query_of(state, NOW_MS, POLICY) is not None
-    assert candidates.query_of(state, late, POLICY) is None
-    assert candidates.query_of(empty("ann"), NOW_MS, POLICY) is None
+    assert query_of(state, NOW_MS, POLICY) is not None
+    assert query_of(state, late, POLICY) is None
+    assert query_of(empty("ann"), NOW_MS, POLICY) is None
 
 
 def test_a_search_ages_by_the_items_touched_after_it() -> None:
     shop = RankingShop(sessions=0)
     shop.click("ann", "item-1", at_ms=NOW_MS - 1000)
     query = shop.search("ann", "thing 3").searches[-1]
-    assert candidates.query_age(shop.state("ann"), query) == 0
+    assert query_age(shop.state("ann"), query) == 0
     shop.click("ann", "item-2", at_ms=NOW_MS + 1000)
     shop.click("ann", "item-2", "add_to_cart", at_ms=NOW_MS + 2000)
     shop.click("ann", "item-3", at_ms=NOW_MS + 3000)
-    assert candidates.query_age(shop.state("ann"), query) == 2
+    assert query_age(shop.state("ann"), query) == 2
 
 
 def test_rows_are_asked_for_the_newest_items_of_the_session_and_of_the_time_before() -> None:
@@ -201,7 +211,7 @@ def test_rows_are_asked_for_the_newest_items_of_the_session_and_of_the_time_befo
         shop.click("ann", f"item-{place}", at_ms=NOW_MS - 9 * DAY_MS + place)
     for place in range(40, 43):
         shop.click("ann", f"item-{place}", at_ms=NOW_MS + place)
-    wanted = candidates.rows_needed(shop.state("ann"), POLICY)
+    wanted = rows_needed(shop.state("ann"), POLICY)
     assert wanted[:3] == ["item-42", "item-41", "item-40"]
     assert wanted[3:] == [f"item-{place}" for place in range(29, 29 - HISTORY_ROWS, -1)]
 
@@ -209,8 +219,8 @@ def test_rows_are_asked_for_the_newest_items_of_the_session_and_of_the_time_befo
 def test_vectors_of_the_session_and_of_taste_have_length_one(shop: RankingShop) -> None:
     state = shop.state("user-1")
     for vector in (
-        candidates.session_vector(state, shop.items, shop.space, POLICY),
-        candidates.taste_vector(state, shop.items, shop.space),
+        session_vector(state, shop.items, shop.space, POLICY),
+        taste_vector(state, shop.items, shop.space),
     ):
         assert vector is not None
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
@@ -219,8 +229,8 @@ def test_vectors_of_the_session_and_of_taste_have_length_one(shop: RankingShop) 
 def test_a_shopper_of_unknown_items_has_no_vector() -> None:
     shop = RankingShop(sessions=0)
     state = shop.click("ann", "unknown")
-    assert candidates.session_vector(state, shop.items, shop.space, POLICY) is None
-    assert candidates.taste_vector(state, shop.items, shop.space) is None
+    assert session_vector(state, shop.items, shop.space, POLICY) is None
+    assert taste_vector(state, shop.items, shop.space) is None
 
 
 def test_trends_are_of_available_items_and_by_category(shop: RankingShop) -> None:

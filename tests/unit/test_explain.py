@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranking_shop import NOW_MS, RankingShop
 
-from stream.core.candidates import NO_HITS, Candidates, Context, Hits, gather
+from stream.core.candidates import Candidates, gather
+from stream.core.context import NO_HITS, Context, Hits
 from stream.core.explain import (
     CLOSE_TO_ITEM,
     CLOSE_TO_QUERY,

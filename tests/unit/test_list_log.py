@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from shops import Shop, ids
 
 from stream.core import candidates, list_log, ranking
-from stream.core.candidates import NO_HITS, Hits
-from stream.core.context import Context
+from stream.core.context import NO_HITS, Context, Hits, rows_needed, session_vector, taste_vector
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.list_log import LoggedList
 from stream.core.policy import MINUTE_MS
@@ -38,8 +37,8 @@ def recomputed(shop: Shop, user_id: str) -> tuple[list[str], np.ndarray]:
     """Candidates and feature rows anew from what is stored, with nothing of the list that was made."""
     state = shop.state(user_id)
     items, space = shop.catalog.items, shop.catalog.space
-    session = candidates.session_vector(state, items, space, shop.policy)
-    taste = candidates.taste_vector(state, items, space)
+    session = session_vector(state, items, space, shop.policy)
+    taste = taste_vector(state, items, space)
     assert session is not None
     assert taste is not None
     near = space.search(np.stack([session, taste]), NEAREST)
@@ -48,7 +47,7 @@ def recomputed(shop: Shop, user_id: str) -> tuple[list[str], np.ndarray]:
         at_ms=state.interactions[-1].at_ms,
         items=items,
         space=space,
-        rows=asyncio.run(shop.learnt.rows(dict.fromkeys(candidates.rows_needed(state, shop.policy)))),
+        rows=asyncio.run(shop.learnt.rows(dict.fromkeys(rows_needed(state, shop.policy)))),
         popularity=shop.learnt.popularity,
         in_view=frozenset([state.interactions[-1].item_id]),
         trending=shop.learnt.trending,

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranking_shop import NOW_MS, RankingShop
 
-from stream.core.candidates import Candidates, Context, gather
+from stream.core.candidates import Candidates, gather
+from stream.core.context import Context
 from stream.core.listing import Composed, compose
 from stream.core.policy import DiversityPolicy, ExplorationPolicy, Policy
 from stream.core.ranking import blended

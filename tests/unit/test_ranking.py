@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ranking_shop import NOW_MS, RankingShop
 
 from stream.core import blend, ranking
-from stream.core.candidates import Candidates, Context, Hits, gather
+from stream.core.candidates import Candidates, gather
+from stream.core.context import Context, Hits
 from stream.core.items import Item
 from stream.core.listing import compose
 from stream.core.policy import DAY_MS, ExplorationPolicy, Policy

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream.core.candidates import Candidates, Context
+from stream.core.candidates import Candidates
+from stream.core.context import Context
 from stream.core.features.age import AGE
 from stream.core.features.columns import Columns, Group
 from stream.core.features.covisitation import COVISITATION

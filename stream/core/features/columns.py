@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.candidates import Candidates, Context
-from stream.core.context import SESSION_RECENCY
+from stream.core.candidates import Candidates
+from stream.core.context import SESSION_RECENCY, Context
 from stream.core.evidence import BACKWARD, RECENCY, SHRINK
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS

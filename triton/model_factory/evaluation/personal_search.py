@@ -27,7 +27,8 @@ from model_factory.evaluation.search import CrossEncoder, Judged, ndcg, read_jud
 from model_factory.evaluation.vectors import Encoder
 from stream.adapters.lexical_index import LexicalIndex
 from stream.core import candidates, personal_search, ranking
-from stream.core.candidates import Candidates, Context, Hits
+from stream.core.candidates import Candidates
+from stream.core.context import Context, Hits, session_vector, taste_vector
 from stream.core.disguise import clean_query
 from stream.core.events import ClickEvent, Line, Source
 from stream.core.items import FloatArray, Item, ItemTable
@@ -311,8 +312,8 @@ class _Shop:
             space=self._space,
             rows={},
             popularity=self._popularity,
-            session_vector=candidates.session_vector(state, self._items, self._space, DEFAULT_POLICY),
-            taste_vector=candidates.taste_vector(state, self._items, self._space),
+            session_vector=session_vector(state, self._items, self._space, DEFAULT_POLICY),
+            taste_vector=taste_vector(state, self._items, self._space),
             query=Search(AT_MS, self._read[query], 0),
             query_vector=self._queries[query],
             lexical=Hits(

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import faust
+import faust.auth
 from faust.types import EventT, StreamT
 
-from stream.config import Config
+from stream.adapters.kafka_clients import connection
+from stream.config import Config, Kafka
 from stream.core.events import ErrorCode, Source
 from stream.errors import Unavailable, place_of
 from stream.ports import DeadLetter, Publisher, RawMessage
@@ -48,6 +50,7 @@ def build_app(config: Config, group: str) -> faust.App:
     return faust.App(
         group,
         broker=[f"kafka://{address.strip()}" for address in config.kafka.bootstrap.split(",")],
+        broker_credentials=_credentials(config.kafka),
         key_serializer="raw",
         value_serializer="raw",
         autodiscover=False,
@@ -65,6 +68,19 @@ def build_app(config: Config, group: str) -> faust.App:
         topic_disable_leader=True,
         web_enabled=False,
     )
+
+
+def _credentials(kafka: Kafka) -> faust.auth.Credentials | None:
+    """What Faust's clients show the brokers: the same as all others do."""
+    options = connection(kafka)
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=options.get("ssl_context"),
+            mechanism=options["sasl_mechanism"],
+        )
+    return faust.SSLCredentials(options["ssl_context"]) if "ssl_context" in options else None
 
 
 class BatchAgent:

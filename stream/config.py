@@ -3,6 +3,9 @@
 The file is the one given by `--config`, else by the variable `STREAMREC_CONFIG`, else `streamrec.toml` in
 the working directory where that exists. A variable is named by section and field, joined by two
 underscores: `STREAMREC_KAFKA__BOOTSTRAP` sets `kafka.bootstrap`. An empty variable counts as not set.
+
+A password comes from the environment, from the file that `password_file` names, or from the settings' file,
+never from the command line. It is a `Secret` from here on, and in no message.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from msgspec import Meta
 
 from stream.core.policy import Policy
 from stream.errors import ConfigError
+from stream.protection import check_protection, take_passwords
+from stream.secret import HIDDEN, Secret
 
 ENV_PREFIX = "STREAMREC_"
 ENV_FILE = "STREAMREC_CONFIG"
@@ -49,6 +54,20 @@ class Kafka(msgspec.Struct, frozen=True):
     """Copies of each partition; 3 on a cluster of three or more brokers."""
     session_timeout_s: Annotated[int, Meta(ge=6, le=1800)] = 10
     """A worker that is silent for this long loses its partitions to the others."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How brokers are spoken to: SSL is over TLS, SASL with a user, by SCRAM-SHA-512."""
+    username: str = ""
+    """The user, where the protocol has SASL."""
+    password: Secret = Secret()
+    """The user's password; never printed."""
+    password_file: str = ""
+    """A file that holds the password, instead of kafka.password."""
+    ca_file: str = ""
+    """PEM file of who signs the brokers' certificates; "" for those that the system trusts."""
+    certificate_file: str = ""
+    """PEM file of our certificate, where brokers ask for one."""
+    key_file: str = ""
+    """PEM file of its private key, without a passphrase."""
 
 
 class Topics(msgspec.Struct, frozen=True):
@@ -82,13 +101,25 @@ class Redis(msgspec.Struct, frozen=True):
     """Where the shoppers' states are kept."""
 
     url: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://.+")] = "redis://127.0.0.1:6379/0"
-    """A redis://, rediss:// or unix:// URL; a password in it is never printed."""
+    """A redis://, rediss:// (TLS) or unix:// URL; a password in it is never printed."""
     timeout_ms: Positive = 500
     """How long an answer may take before Redis counts as away."""
     user_ttl_days: Positive = 90
     """A state is forgotten this long after the shopper's last event."""
     key_prefix: str = "sr:"
     """What every key begins with, so that several engines can share a server."""
+    username: str = ""
+    """The user of Redis' access list; "" for its default user."""
+    password: Secret = Secret()
+    """The user's password; never printed."""
+    password_file: str = ""
+    """A file that holds the password, instead of redis.password."""
+    ca_file: str = ""
+    """PEM file of who signs Redis' certificate; "" for those that the system trusts."""
+    certificate_file: str = ""
+    """PEM file of our certificate, where Redis asks for one."""
+    key_file: str = ""
+    """PEM file of its private key, without a passphrase."""
 
 
 class Triton(msgspec.Struct, frozen=True):
@@ -114,6 +145,14 @@ class Triton(msgspec.Struct, frozen=True):
     """After this many failures in a row a model is not asked for a while."""
     breaker_wait_ms: Positive = 200
     """How long a failing model is left alone before one request tries it again; doubles up to two seconds."""
+    tls: bool = False
+    """Whether Triton is spoken to over TLS."""
+    ca_file: str = ""
+    """PEM file of who signs Triton's certificate; "" for those that the system trusts."""
+    certificate_file: str = ""
+    """PEM file of our certificate, where Triton asks for one."""
+    key_file: str = ""
+    """PEM file of its private key, without a passphrase."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -187,17 +226,12 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class Setting(NamedTuple):
-    """One value and where it came from: "default", "file PATH" or "environment NAME"."""
+    """One value, secrets hidden, and where it came from: "default", "file PATH" or "environment NAME"."""
 
     key: str
     value: Any
     origin: str
     description: str
-
-    @property
-    def shown(self) -> Any:
-        """The value with any password hidden."""
-        return mask_secrets(self.value) if isinstance(self.value, str) else self.value
 
 
 class Loaded(NamedTuple):
@@ -246,29 +280,38 @@ def load_with_origin(path: str | Path | None = None, env: Mapping[str, str] | No
     sections: dict[str, dict[str, Any]] = {}
     for field in fields:
         value, origin = found.get(field.key, (field.default, "default"))
-        settings.append(Setting(field.key, value, origin, field.description))
+        settings.append(Setting(field.key, _shown(value), origin, field.description))
         sections.setdefault(field.section, {})[field.name] = value
+    _check_topics(tuple(settings))
+    origins = {setting.key: setting.origin for setting in settings}
+    take_passwords(sections, origins)
     types = get_type_hints(Config)
     config = Config(**{section: types[section](**values) for section, values in sections.items()})
-    _check_topics(tuple(settings))
+    check_protection(config, origins)
     return Loaded(config, tuple(settings))
 
 
 def mask_secrets(url: str) -> str:
     """Hide the password of a URL, in the address or in the query."""
-    url = re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
-    return re.sub(r"([?&](?:password|token|secret)=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+    url = re.sub(r"(://[^/@:]*):.*@", rf"\1:{HIDDEN}@", url)
+    return re.sub(r"([?&](?:password|token|secret)=)[^&]*", rf"\1{HIDDEN}", url, flags=re.IGNORECASE)
 
 
 def environment_of(config: Config) -> dict[str, str]:
     """The variables that make a process started with them load `config`; only what is not a default."""
-    return {
-        field.variable: msgspec.json.encode(value).decode()
-        if isinstance(value, msgspec.Struct)
-        else str(value)
-        for field in _fields()
-        if (value := getattr(getattr(config, field.section), field.name)) != field.default
-    }
+    variables = {}
+    for field in _fields():
+        section = getattr(config, field.section)
+        value = getattr(section, field.name)
+        if value == field.default or (isinstance(value, Secret) and section.password_file):
+            continue
+        if isinstance(value, Secret):
+            variables[field.variable] = value.reveal()
+        elif isinstance(value, msgspec.Struct):
+            variables[field.variable] = msgspec.json.encode(value).decode()
+        else:
+            variables[field.variable] = str(value)
+    return variables
 
 
 def attribute_docs(struct: type) -> dict[str, str]:
@@ -355,8 +398,10 @@ def _checked(field: _Field, value: Any, place: str, *, strict: bool) -> Any:
     try:
         if not strict and isinstance(field.default, msgspec.Struct):  # a section within one: as JSON
             value = msgspec.json.decode(value)
-        checked = msgspec.convert(value, field.type, strict=strict)
+        checked = msgspec.convert(value, field.type, strict=strict, dec_hook=_secret)
     except msgspec.DecodeError as error:
+        if field.type is Secret:
+            raise ConfigError(f"{place}: {field.key}: expected str") from None
         expected = str(error).partition(", got ")[0].replace("`", "")
         if choices := get_args(field.type) if get_origin(field.type) is Literal else ():
             expected = f"expected one of {', '.join(choices)}"
@@ -365,6 +410,20 @@ def _checked(field: _Field, value: Any, place: str, *, strict: bool) -> Any:
     if isinstance(checked, float) and not math.isfinite(checked):
         raise ConfigError(f"{place}: {field.key}: expected a finite float, got {value!r}")
     return checked
+
+
+def _secret(kind: type, value: object) -> Secret:
+    """Make what msgspec cannot: a secret of a string."""
+    if kind is not Secret or not isinstance(value, str):
+        raise msgspec.ValidationError("Expected `str`")
+    return Secret(value)
+
+
+def _shown(value: Any) -> Any:
+    """A value as it may be seen."""
+    if isinstance(value, Secret):
+        return str(value)
+    return mask_secrets(value) if isinstance(value, str) else value
 
 
 def _check_topics(settings: tuple[Setting, ...]) -> None:

@@ -101,10 +101,10 @@ class Trainer:
                 return 2
             topics = (config.topics.clicks, config.topics.list_log)
             reader = await parts.enter_async_context(
-                consumer(config.kafka.bootstrap, *topics, auto_offset_reset="earliest")
+                consumer(config.kafka, *topics, auto_offset_reset="earliest")
             )
             records = TopicFollower(
-                config.kafka.bootstrap, config.topics.model_versions, self._versions.apply
+                config.kafka, config.topics.model_versions, self._versions.apply
             )
             run_until_closed(parts, records.run())
             await records.caught_up.wait()

@@ -48,7 +48,7 @@ class VersionControl:
         self._filling: set[asyncio.Task[None]] = set()
         self.versions = ModelVersions(self._changed)
         self.records = TopicFollower(
-            config.kafka.bootstrap, config.topics.model_versions, self.versions.apply
+            config.kafka, config.topics.model_versions, self.versions.apply
         )
 
     def listen(self, model: str, changed: Callable[[str], None]) -> None:
@@ -57,7 +57,7 @@ class VersionControl:
 
     def follow_items(self, apply: Callable[[Changes], None]) -> TopicFollower:
         """Make the follower of the items: a space opened later than this has missed some of them."""
-        self._items = TopicFollower(self._config.kafka.bootstrap, self._config.topics.item_vectors, apply)
+        self._items = TopicFollower(self._config.kafka, self._config.topics.item_vectors, apply)
         return self._items
 
     async def pin(self) -> None:
@@ -117,7 +117,7 @@ class VersionControl:
                 self._view.fill(version, made)
 
         topic = self._config.topics.item_vectors
-        await TopicFollower(self._config.kafka.bootstrap, topic, apply).read_once()
+        await TopicFollower(self._config.kafka, topic, apply).read_once()
 
 
 def read_vectors(changes: Changes) -> list[tuple[str, ItemVector | None]]:

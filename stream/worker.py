@@ -124,15 +124,15 @@ class Worker:
         await self._until_there("Kafka", publisher.start)
         await self._until_there("the topics", self._check_topics)
 
-        redis = redis_client.connect(config.redis.url, config.redis.timeout_ms)
+        redis = redis_client.connect(config.redis)
         parts.push_async_callback(redis.aclose)
-        triton = triton_models.connect(config.triton.url)
+        triton = triton_models.connect(config.triton)
         parts.push_async_callback(triton.close)
         view = CatalogView(UsearchIndex, LexicalIndex(), telemetry, config.policy)
         control = VersionControl(
             config,
             view,
-            TritonRepository(triton, config.triton.url),
+            TritonRepository(triton, config.triton),
             RedisWorkerReports(redis, config.redis.key_prefix),
         )
 
@@ -166,7 +166,7 @@ class Worker:
         with suppress(Unavailable):  # tried again below
             await control.pin()
         self._starting = "reading the rules"
-        rules_follower = TopicFollower(config.kafka.bootstrap, config.topics.rules, rules.apply)
+        rules_follower = TopicFollower(config.kafka, config.topics.rules, rules.apply)
         run_until_closed(parts, rules_follower.run())
         await rules_follower.caught_up.wait()
         self._starting = "reading the catalogue"

@@ -33,7 +33,7 @@ async def read_attributions(config: Config, from_ms: int | None) -> AsyncIterato
     Raises:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
-    async with partitions(config.kafka.bootstrap, config.topics.attributions) as (reader, assigned):
+    async with partitions(config.kafka, config.topics.attributions) as (reader, assigned):
         ends = await reader.end_offsets(assigned)
         starts = await reader.beginning_offsets(assigned)
         if from_ms is not None:

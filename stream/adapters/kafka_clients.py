@@ -1,30 +1,64 @@
-"""aiokafka clients that are closed again, and say where Kafka was looked for when it is away."""
+"""aiokafka clients: how each is secured, closed again, and says where and why Kafka was not to be had."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    SaslAuthenticationFailed,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
 
+from stream.adapters import tls
+from stream.config import Kafka
 from stream.errors import Unavailable
 
 REQUEST_TIMEOUT_MS = 10_000
 MAX_REQUEST_BYTES = 2_000_000
+EXPLAIN_S = 5.0
+SASL_MECHANISM = "SCRAM-SHA-512"
+
+
+def connection(kafka: Kafka) -> dict[str, Any]:
+    """The arguments by which every aiokafka client reaches the brokers.
+
+    Raises:
+        ConfigError: a certificate cannot be used.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap,
+        "security_protocol": kafka.security_protocol,
+    }
+    if kafka.security_protocol.endswith("SSL"):
+        options["ssl_context"] = tls.context(kafka, tls.KAFKA)
+    if kafka.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = SASL_MECHANISM
+        options["sasl_plain_username"] = kafka.username
+        options["sasl_plain_password"] = kafka.password.reveal()
+    return options
 
 
 @asynccontextmanager
-async def producer(bootstrap: str, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+async def producer(kafka: Kafka, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
     """A producer that waits for all in-sync replicas; what it still holds is sent on the way out.
 
     Raises:
         Unavailable: Kafka did not answer.
     """
     client = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **connection(kafka),
         **{
             "acks": "all",
             "linger_ms": 2,
@@ -33,16 +67,16 @@ async def producer(bootstrap: str, **options: Any) -> AsyncIterator[AIOKafkaProd
             **options,
         },
     )
-    async with _started(client, bootstrap, client.stop):
+    async with _started(client, kafka, client.stop):
         yield client
 
 
 @asynccontextmanager
-async def consumer(bootstrap: str, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer(kafka: Kafka, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside of any group that commits nothing. Raises as `producer`."""
     client = AIOKafkaConsumer(
         *topics,
-        bootstrap_servers=bootstrap,
+        **connection(kafka),
         **{
             "enable_auto_commit": False,
             "auto_offset_reset": "latest",
@@ -50,32 +84,78 @@ async def consumer(bootstrap: str, *topics: str, **options: Any) -> AsyncIterato
             **options,
         },
     )
-    async with _started(client, bootstrap, client.stop):
+    async with _started(client, kafka, client.stop):
         yield client
 
 
 @asynccontextmanager
-async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client. Raises as `producer`."""
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
-    async with _started(client, bootstrap, client.close):
+    client = AIOKafkaAdminClient(**connection(kafka), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    async with _started(client, kafka, client.close):
         yield client
 
 
 @asynccontextmanager
-async def _started(client: Any, bootstrap: str, stop: Any) -> AsyncIterator[None]:
+async def _started(client: Any, kafka: Kafka, stop: Any) -> AsyncIterator[None]:
     try:
         await client.start()
         yield
     except (KafkaConnectionError, KafkaTimeoutError, ConnectionError) as error:
-        raise Unavailable(
-            f"Kafka did not answer at {bootstrap}: is it running? `streamrec local status` tells"
-        ) from error
+        raise Unavailable(await why_away(kafka)) from error
     except UnknownTopicOrPartitionError as error:
         raise Unavailable(
-            f"Kafka at {bootstrap} does not have the topic: `streamrec topics create` makes it"
+            f"Kafka at {kafka.bootstrap} does not have the topic: `streamrec topics create` makes it"
         ) from error
     except KafkaError as error:
-        raise Unavailable(f"Kafka at {bootstrap} refused: {error}") from error
+        raise Unavailable(f"Kafka at {kafka.bootstrap} refused: {error}") from error
     finally:
         await stop()
+
+
+async def why_away(kafka: Kafka) -> str:
+    """Say why Kafka cannot be used: it does not answer, or it does and refuses, and what would cure that."""
+    for address in kafka.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        with suppress(ValueError):
+            reason = await _refusal(kafka, host.strip("[]"), int(port))
+            if reason is not None:
+                return f"Kafka at {address.strip()} cannot be used: {reason}"
+    return f"Kafka did not answer at {kafka.bootstrap}: is it running? `streamrec local status` tells"
+
+
+async def _refusal(kafka: Kafka, host: str, port: int) -> str | None:
+    """Why a broker refuses us; None where it does not, or is not there at all."""
+    options = {name: value for name, value in connection(kafka).items() if name != "bootstrap_servers"}
+    try:
+        async with asyncio.timeout(EXPLAIN_S):
+            broker = await create_conn(host, port, **options)
+            try:
+                await broker.send(MetadataRequest([]))
+            finally:
+                broker.close()
+    except SaslAuthenticationFailed:
+        return (
+            f"it refused the user {kafka.username!r}: kafka.username or kafka.password is wrong, or the "
+            f"broker has no such user for {SASL_MECHANISM}"
+        )
+    except IllegalSaslStateError:
+        return "it asks for no user on this port: set kafka.security_protocol to PLAINTEXT or SSL"
+    except UnsupportedSaslMechanismError:
+        return f"it does not know {SASL_MECHANISM}: enable that in its sasl.enabled.mechanisms"
+    except (OSError, KafkaError, TimeoutError):
+        reason = await tls.misunderstanding(host, port, options.get("ssl_context"), tls.KAFKA)
+        if reason is None and await _is_open(host, port) and not kafka.username:
+            reason = "it hangs up on us: where it asks for a user, set kafka.security_protocol to SASL_SSL"
+        return reason
+    return None
+
+
+async def _is_open(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(EXPLAIN_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

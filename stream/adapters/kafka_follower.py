@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stream.adapters.kafka_clients import connection
+from stream.config import Kafka
+
 log = logging.getLogger(__name__)
 
 Changes = Sequence[tuple[bytes | None, bytes | None]]
@@ -20,7 +23,7 @@ class TopicFollower:
     """Give every message of a topic to `apply`, in order of each partition, for ever.
 
     Args:
-        bootstrap: the broker, host:port.
+        kafka: where the brokers are, and who we are to them.
         topic: what to follow.
         apply: takes (key, value) pairs in order; must not raise.
 
@@ -28,8 +31,8 @@ class TopicFollower:
     outage of the broker following goes on where it was.
     """
 
-    def __init__(self, bootstrap: str, topic: str, apply: Callable[[Changes], None]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Kafka, topic: str, apply: Callable[[Changes], None]) -> None:
+        self._connection = connection(kafka)
         self._topic = topic
         self._apply = apply
         self._positions: dict[TopicPartition, int] = {}
@@ -40,7 +43,7 @@ class TopicFollower:
         while True:
             consumer = AIOKafkaConsumer(
                 self._topic,
-                bootstrap_servers=self._bootstrap,
+                **self._connection,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 fetch_max_wait_ms=500,

@@ -23,7 +23,7 @@ async def standing_lists(config: Config) -> AsyncIterator[RecommendationList]:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
     limit = config.worker.shown_lists
-    async for values in newest_values(config.kafka.bootstrap, config.topics.recommendations, limit):
+    async for values in newest_values(config.kafka, config.topics.recommendations, limit):
         for value in values.values():
             try:
                 made = _decoder.decode(value)

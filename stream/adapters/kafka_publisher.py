@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.adapters import letter_record, vector_record
+from stream.adapters.kafka_clients import connection, why_away
 from stream.adapters.kafka_reading import partition_of
 from stream.config import Config
 from stream.core import list_log
@@ -42,15 +43,16 @@ class KafkaPublisher:
     """`Publisher` on Kafka.
 
     Args:
-        config: the broker's address and the names of the topics.
+        config: where the brokers are, and the names of the topics.
 
     `start` and `stop` bracket its use. Acknowledged means by all in-sync replicas.
     """
 
     def __init__(self, config: Config) -> None:
         self._topics = config.topics
+        self._kafka = config.kafka
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=config.kafka.bootstrap,
+            **connection(config.kafka),
             acks="all",
             linger_ms=0,
             max_request_size=DEAD_LETTER_KEPT_BYTES + 100_000,
@@ -67,7 +69,7 @@ class KafkaPublisher:
         try:
             await self._producer.start()
         except KafkaError as error:
-            raise PublishUnavailable(f"Kafka did not answer: {error}") from error
+            raise PublishUnavailable(await why_away(self._kafka)) from error
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""

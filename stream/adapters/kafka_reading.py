@@ -9,12 +9,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from stream.adapters.kafka_clients import consumer
+from stream.config import Kafka
 
 WINDOW = 1_000
 POLL_MS = 500
 
 
-async def last_value(bootstrap: str, topic: str, key: bytes) -> bytes | None:
+async def last_value(kafka: Kafka, topic: str, key: bytes) -> bytes | None:
     """Return the newest value of a key, None where there is none or it is null.
 
     Only the key's partition is read, from its end backwards.
@@ -22,7 +23,7 @@ async def last_value(bootstrap: str, topic: str, key: bytes) -> bytes | None:
     Raises:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
-    async with partitions(bootstrap, topic, key) as (reader, [partition]):
+    async with partitions(kafka, topic, key) as (reader, [partition]):
         first, end = await _bounds(reader, partition)
         while end > first:
             start = max(first, end - WINDOW)
@@ -33,10 +34,10 @@ async def last_value(bootstrap: str, topic: str, key: bytes) -> bytes | None:
     return None
 
 
-async def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:
+async def last_values(kafka: Kafka, topic: str) -> dict[bytes, bytes]:
     """Return the newest value of every key that has one. Raises as `last_value`."""
     found: dict[bytes, bytes] = {}
-    async with partitions(bootstrap, topic) as (reader, all_of_it):
+    async with partitions(kafka, topic) as (reader, all_of_it):
         for partition in all_of_it:
             first, end = await _bounds(reader, partition)
             for key, value in await _window(reader, partition, first, end):
@@ -47,13 +48,13 @@ async def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:
     return found
 
 
-async def keys_beginning(bootstrap: str, topic: str, prefix: bytes, beside: bytes) -> set[bytes]:
+async def keys_beginning(kafka: Kafka, topic: str, prefix: bytes, beside: bytes) -> set[bytes]:
     """Return the keys that begin with a prefix and have a value, in the partition of another key.
 
     Raises as `last_value`.
     """
     found: set[bytes] = set()
-    async with partitions(bootstrap, topic, beside) as (reader, [partition]):
+    async with partitions(kafka, topic, beside) as (reader, [partition]):
         first, end = await _bounds(reader, partition)
         for key, value in await _window(reader, partition, first, end):
             if key is not None and key.startswith(prefix):
@@ -61,7 +62,7 @@ async def keys_beginning(bootstrap: str, topic: str, prefix: bytes, beside: byte
     return found
 
 
-async def newest_values(bootstrap: str, topic: str, limit: int) -> AsyncIterator[dict[bytes, bytes]]:
+async def newest_values(kafka: Kafka, topic: str, limit: int) -> AsyncIterator[dict[bytes, bytes]]:
     """Give, partition by partition, the newest values by key among the last messages, null ones left out.
 
     Args:
@@ -70,7 +71,7 @@ async def newest_values(bootstrap: str, topic: str, limit: int) -> AsyncIterator
     Raises:
         Unavailable: as `last_value`.
     """
-    async with partitions(bootstrap, topic) as (reader, all_of_it):
+    async with partitions(kafka, topic) as (reader, all_of_it):
         for partition in all_of_it:
             first, end = await _bounds(reader, partition)
             start = max(first, end - limit // len(all_of_it))
@@ -80,7 +81,7 @@ async def newest_values(bootstrap: str, topic: str, limit: int) -> AsyncIterator
 
 @asynccontextmanager
 async def partitions(
-    bootstrap: str, topic: str, key: bytes | None = None, *, at_end: bool = False
+    kafka: Kafka, topic: str, key: bytes | None = None, *, at_end: bool = False
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     """A consumer that stands at the beginning, or the end, of a topic's partitions, or of a key's only.
 
@@ -90,7 +91,7 @@ async def partitions(
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
     reset = "latest" if at_end else "earliest"
-    async with consumer(bootstrap, topic, auto_offset_reset=reset) as reader:
+    async with consumer(kafka, topic, auto_offset_reset=reset) as reader:
         assigned = sorted(reader.assignment())
         if key is not None:
             assigned = [assigned[partition_of(key, len(assigned))]]

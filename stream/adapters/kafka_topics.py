@@ -102,7 +102,7 @@ async def create_topics(config: Config) -> list[TopicOutcome]:
         Unavailable: Kafka did not answer or refused.
     """
     plans = plan_topics(config)
-    async with admin(config.kafka.bootstrap) as client:
+    async with admin(config.kafka) as client:
         before = await _describe(client, [plan.name for plan in plans])
         _check_co_partitioning(config, before)
         missing = [plan for plan in plans if not before[plan.name].partitions]
@@ -128,7 +128,7 @@ async def describe_topics(config: Config) -> list[TopicFound]:
         Unavailable: Kafka did not answer.
     """
     names = [plan.name for plan in plan_topics(config)]
-    async with admin(config.kafka.bootstrap) as client:
+    async with admin(config.kafka) as client:
         found = await _describe(client, names)
     return [found[name] for name in names]
 

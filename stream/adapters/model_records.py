@@ -16,11 +16,11 @@ async def read_records(config: Config) -> dict[str, Serving]:
         Unavailable: Kafka did not answer, or the topic does not exist.
         InvalidMessage: a record is damaged.
     """
-    values = await last_values(config.kafka.bootstrap, config.topics.model_versions)
+    values = await last_values(config.kafka, config.topics.model_versions)
     return {key.decode(): versions.decode(value) for key, value in values.items()}
 
 
 async def write_record(config: Config, model: str, serving: Serving) -> None:
     """Put a decision in force; returns when the broker has it. Raises as `read_records`."""
-    async with producer(config.kafka.bootstrap) as sender:
+    async with producer(config.kafka) as sender:
         await sender.send_and_wait(config.topics.model_versions, versions.encode(serving), key=model.encode())

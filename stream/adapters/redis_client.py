@@ -7,8 +7,17 @@ finds the new version at the next load. A value too short to hold a version coun
 
 from __future__ import annotations
 
+import ssl
+from typing import Any
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from stream.adapters import tls
+from stream.config import Redis as RedisSettings
 
 STORED = 1
 
@@ -22,18 +31,66 @@ return 1
 """
 
 
-def connect(url: str, timeout_ms: int = 1_000, max_connections: int = 16) -> Redis:
-    """Make a client with a bounded pool and short timeouts; no connection is opened yet."""
-    timeout_s = timeout_ms / 1000
+def connect(redis: RedisSettings, max_connections: int = 16) -> Redis:
+    """Make a client with a bounded pool and short timeouts; no connection is opened yet.
+
+    Raises:
+        ConfigError: a certificate cannot be used.
+    """
+    timeout_s = redis.timeout_ms / 1000
     pool = BlockingConnectionPool.from_url(
-        url,
+        redis.url,
+        username=redis.username or None,
+        password=redis.password.reveal() or None,
         max_connections=max_connections,
         timeout=timeout_s,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         health_check_interval=15,
     )
+    trust = tls.context(redis, tls.REDIS) if redis.url.startswith("rediss:") else None
+    pool.connection_class = _explaining(pool.connection_class, trust)
     return Redis.from_pool(pool)
+
+
+def _explaining(kind: type[AbstractConnection], trust: ssl.SSLContext | None) -> type[AbstractConnection]:
+    """Make a kind of connection that trusts whom the settings say, and says why it is refused."""
+
+    class Explaining(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            if isinstance(self, SSLConnection):
+                self.ssl_context.context = trust  # the library's own trusts whom the system trusts, too
+
+        async def connect(self) -> None:
+            try:
+                await super().connect()
+                if not self.username and not self.password:
+                    await self.send_command("PING", check_health=False)
+                    await self.read_response()
+            except AuthenticationError as error:
+                await self.disconnect()
+                raise AuthenticationError(_refused(self.username, self.password, error)) from error
+            except RedisConnectionError as error:
+                if not isinstance(self, Connection):  # a Unix socket
+                    raise
+                reason = await tls.misunderstanding(self.host, int(self.port), trust, tls.REDIS)
+                if reason is None:
+                    raise
+                said = f"Redis at {self.host}:{self.port} cannot be used: {reason}"
+                raise RedisConnectionError(said) from error
+
+    return Explaining
+
+
+def _refused(username: str | None, password: str | None, error: RedisError) -> str:
+    """Say whose login was refused, and which settings say who that is."""
+    if not username and not password:
+        return "Redis asks for a user: set redis.username and redis.password, or redis.password_file"
+    return (
+        f"Redis refused the user {username or 'default'!r}: redis.username or redis.password is wrong "
+        f"({error})"
+    )
 
 
 def compare_and_set(pipeline: Pipeline, key: str, expected: int, value: bytes, ttl_ms: int = 0) -> None:

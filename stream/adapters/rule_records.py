@@ -19,7 +19,7 @@ async def read_records(config: Config) -> tuple[list[AnyRule], list[str]]:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
     rules, wrong = [], []
-    for key, value in sorted((await last_values(config.kafka.bootstrap, config.topics.rules)).items()):
+    for key, value in sorted((await last_values(config.kafka, config.topics.rules)).items()):
         try:
             rules.append(read_message(key, value))
         except InvalidRule as error:
@@ -29,16 +29,16 @@ async def read_records(config: Config) -> tuple[list[AnyRule], list[str]]:
 
 async def write_records(config: Config, rules: Sequence[AnyRule]) -> None:
     """Put rules in force; returns when the broker has them. Raises as `read_records`."""
-    async with producer(config.kafka.bootstrap) as sender:
+    async with producer(config.kafka) as sender:
         for rule in rules:
             await sender.send_and_wait(config.topics.rules, encode(rule), key=rule.id.encode())
 
 
 async def remove_record(config: Config, rule_id: str) -> bool:
     """Take a rule off the topic; False where it is not there. Raises as `read_records`."""
-    known = await last_values(config.kafka.bootstrap, config.topics.rules)
+    known = await last_values(config.kafka, config.topics.rules)
     if rule_id.encode() not in known:
         return False
-    async with producer(config.kafka.bootstrap) as sender:
+    async with producer(config.kafka) as sender:
         await sender.send_and_wait(config.topics.rules, None, key=rule_id.encode())
     return True

@@ -15,7 +15,9 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from stream.adapters import tls
 from stream.adapters.circuit_breaker import CircuitBreaker
+from stream.config import Triton
 from stream.core.items import DIMENSIONS, FloatArray
 from stream.core.ranking import FEATURES
 from stream.core.versions import difference
@@ -25,21 +27,31 @@ log = logging.getLogger(__name__)
 
 ENCODER_BATCH = 32
 RELOAD_TIMEOUT_S = 30.0
-EXAMINE_TIMEOUT_S = 5.0
+HEARD_OUT_S = 30.0
+"""An answer is heard out for so long, whoever has gone on without it: see `TritonModel`."""
 STUB_DIED = "Stub process"
 """Begins what Triton answers for ever once the process of a Python model has died, until it is reloaded.
 
-It answers so after a second (1.00 to 1.10 s measured): who waits less long only learns of a deadline.
+It answers so after a second (1.00 to 1.10 s measured), which is longer than a list waits.
 """
 
 
-def connect(url: str) -> InferenceServerClient:
-    """Make a client of the server at `url` (host:port); to be called in the running event loop.
+def connect(triton: Triton) -> InferenceServerClient:
+    """Make a client of the server; to be called in the running event loop.
 
     Reconnecting backs off to one second at most, so that a server that is back is soon noticed.
+
+    Raises:
+        ConfigError: a certificate cannot be used.
     """
+    if triton.tls:
+        tls.context(triton, tls.TRITON)  # gRPC reads the same files and does not say what is wrong with them
     return InferenceServerClient(
-        url,
+        triton.url,
+        ssl=triton.tls,
+        root_certificates=triton.ca_file or None,
+        private_key=triton.key_file or None,
+        certificate_chain=triton.certificate_file or None,
         channel_args=[
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -61,6 +73,10 @@ def newest() -> str:
 class TritonModel:
     """One model of the server: calls with a deadline, and a reload where its process died.
 
+    A call whose deadline is over is not cancelled but heard out. Its answer says whether the model's process
+    died; and a request that is cancelled just as it ends may kill Triton up to release 25.01 (SIGSEGV in its
+    gRPC front end, a known fault). The breaker bounds how many calls are late at once.
+
     Each version has a breaker of its own, so that a candidate that fails does not close the way to the
     version that serves.
 
@@ -81,7 +97,7 @@ class TritonModel:
         self._new_breaker = new_breaker or (lambda: CircuitBreaker(time.monotonic))
         self._version = version
         self._breakers: dict[str, CircuitBreaker] = {}
-        self._examining: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def infer(
         self, inputs: list[InferInput], output: str, timeout_s: float, version: str = ""
@@ -101,22 +117,23 @@ class TritonModel:
         breaker = self._breakers[version]
         if not breaker.allows():
             raise ModelUnavailable(self.name, "circuit_open", f"{self.name}: not asked, it failed lately")
-        try:
-            result = await asyncio.wait_for(
-                self._client.infer(
-                    self.name,
-                    inputs,
-                    model_version=version,
-                    outputs=[InferRequestedOutput(output)],
-                    client_timeout=timeout_s,
-                ),
-                timeout_s,
+        call = asyncio.ensure_future(
+            self._client.infer(
+                self.name,
+                inputs,
+                model_version=version,
+                outputs=[InferRequestedOutput(output)],
+                client_timeout=max(timeout_s, HEARD_OUT_S),
             )
+        )
+        call.add_done_callback(self._heard)
+        try:
+            result = await asyncio.wait_for(asyncio.shield(call), timeout_s)
             tensor = result.as_numpy(output)
             if tensor is None:
                 raise InferenceServerException(f"no output {output} in the answer")
-        except TimeoutError as error:
-            self._failed(inputs, output, version, error)
+        except TimeoutError:
+            breaker.failed()
             raise ModelUnavailable(
                 self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
             ) from None
@@ -125,7 +142,7 @@ class TritonModel:
             if reason == "refused":
                 breaker.succeeded()
             else:
-                self._failed(inputs, output, version, error)
+                breaker.failed()
             raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
         breaker.succeeded()
         return tensor, result.get_response().model_version
@@ -145,30 +162,11 @@ class TritonModel:
             f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
         )
 
-    def _failed(self, inputs: list[InferInput], output: str, version: str, error: Exception) -> None:
-        """Count a failure; where the model's process died, or may have, see to it in the background."""
-        breaker = self._breakers[version]
-        breaker.failed()
-        if self._examining is not None and not self._examining.done():
-            return
-        if STUB_DIED in str(error):
-            self._examining = asyncio.ensure_future(self._reload())
-        elif breaker.is_open:
-            self._examining = asyncio.ensure_future(self._examine(inputs, output, version))
-
-    async def _examine(self, inputs: list[InferInput], output: str, version: str) -> None:
-        """Ask once more in the background, with time enough to hear that the process of the model died."""
-        try:
-            await self._client.infer(
-                self.name,
-                inputs,
-                model_version=version,
-                outputs=[InferRequestedOutput(output)],
-                client_timeout=EXAMINE_TIMEOUT_S,
-            )
-        except (InferenceServerException, grpc.RpcError) as error:
-            if STUB_DIED in str(error):
-                await self._reload()
+    def _heard(self, call: asyncio.Future[Any]) -> None:
+        """Have the model loaded again where an answer, late or not, says that its process died."""
+        error = None if call.cancelled() else call.exception()
+        if STUB_DIED in str(error) and (self._reloading is None or self._reloading.done()):
+            self._reloading = asyncio.ensure_future(self._reload())
 
     async def _reload(self) -> None:
         """Load the model again, with a parameter that differs: Triton takes no notice of an unchanged one.

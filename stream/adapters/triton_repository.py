@@ -12,6 +12,8 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from stream.adapters import tls
+from stream.config import Triton
 from stream.errors import ModelRefused, ModelUnavailable
 
 CONTROL_TIMEOUT_S = 10.0
@@ -32,16 +34,16 @@ class TritonRepository:
     Raises, from each method, `ModelUnavailable` with the server's address where it does not answer.
     """
 
-    def __init__(self, client: InferenceServerClient, url: str) -> None:
+    def __init__(self, client: InferenceServerClient, triton: Triton) -> None:
         self._client = client
-        self._url = url
+        self._triton = triton
 
     async def versions(self) -> dict[str, dict[str, Loaded]]:
         """Return what the server knows, by model and version."""
         try:
             answer = await self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:
-            raise self._away(error) from error
+            raise await self._away(error) from error
         found: dict[str, dict[str, Loaded]] = {}
         for model in answer.models:
             versions = found.setdefault(model.name, {})
@@ -66,7 +68,7 @@ class TritonRepository:
             )
         except (InferenceServerException, grpc.RpcError) as error:
             if _is_away(error):
-                raise self._away(error) from error
+                raise await self._away(error) from error
             said = str(error)
         else:
             said = ""
@@ -75,7 +77,7 @@ class TritonRepository:
             loaded = versions.get(version, Loaded("UNAVAILABLE", said or "no such folder in its repository"))
             if loaded.state != READY:
                 raise ModelRefused(
-                    f"Triton at {self._url} did not load version {version} of {model}: "
+                    f"Triton at {self._triton.url} did not load version {version} of {model}: "
                     f"{loaded.reason or said or loaded.state}"
                 )
 
@@ -105,7 +107,7 @@ class TritonRepository:
             )
         except (InferenceServerException, grpc.RpcError) as error:
             if _is_away(error):
-                raise self._away(error) from error
+                raise await self._away(error) from error
             raise ModelRefused(f"version {version} of {model} answers with an error: {error}") from error
         found = answer.as_numpy(output)
         if found is None:
@@ -120,18 +122,26 @@ class TritonRepository:
             )
         except (InferenceServerException, grpc.RpcError) as error:
             if _is_away(error):
-                raise self._away(error) from error
+                raise await self._away(error) from error
             return None
         config = answer["config"]
         config["version_policy"] = {"specific": {"versions": sorted(map(int, wanted))}}
         return json.dumps(config)
 
-    def _away(self, error: Exception) -> ModelUnavailable:
-        return ModelUnavailable(
-            "triton",
-            "unreachable",
-            f"Triton did not answer at {self._url}: is it running? `streamrec local status` tells ({error})",
-        )
+    async def _away(self, error: Exception) -> ModelUnavailable:
+        host, _, port = self._triton.url.rpartition(":")
+        trust = tls.context(self._triton, tls.TRITON) if self._triton.tls else None
+        reason = None
+        if port.isdecimal():
+            reason = await tls.misunderstanding(host.strip("[]"), int(port), trust, tls.TRITON)
+        if reason is not None:
+            said = f"Triton at {self._triton.url} cannot be used: {reason}"
+        else:
+            said = (
+                f"Triton did not answer at {self._triton.url}: is it running? `streamrec local status` tells "
+                f"({error})"
+            )
+        return ModelUnavailable("triton", "unreachable", said)
 
 
 def _is_away(error: Exception) -> bool:

@@ -108,7 +108,7 @@ async def _quality(config: Config, worst: int, json: bool) -> None:
     from stream.errors import InvalidMessage
 
     items, unreadable = [], 0
-    for value in (await last_values(config.kafka.bootstrap, config.topics.item_vectors)).values():
+    for value in (await last_values(config.kafka, config.topics.item_vectors)).values():
         try:
             items.append(vector_record.decode(value).item)
         except InvalidMessage:
@@ -171,7 +171,7 @@ async def _import(
     from stream.adapters.kafka_sender import Sender
     from stream.cli.progress import progress_bar
 
-    async with producer(config.kafka.bootstrap) as client:
+    async with producer(config.kafka) as client:
         sender = Sender(client, config.topics)
         with progress_bar("importing", size) as show:
             items = _read(kind, path, skipped, lambda done: show(done, f"{sender.acknowledged} products"))
@@ -185,7 +185,7 @@ async def _remove(config: Config, item_ids: list[str]) -> None:
     from stream.adapters.kafka_clients import producer
     from stream.adapters.kafka_sender import Sender
 
-    async with producer(config.kafka.bootstrap) as client:
+    async with producer(config.kafka) as client:
         sender = Sender(client, config.topics)
         for item_id in item_ids:
             await sender.send_raw(config.topics.items, item_id.encode(), None)

@@ -19,7 +19,7 @@ def show(config: ConfigFile = None, json: Json = False) -> None:
         print_json(
             {
                 setting.key: {
-                    "value": setting.shown,
+                    "value": setting.value,
                     "origin": setting.origin,
                     "description": setting.description,
                 }
@@ -28,6 +28,6 @@ def show(config: ConfigFile = None, json: Json = False) -> None:
         )
         return
     keys = max(len(setting.key) for setting in settings)
-    values = max(len(str(setting.shown)) for setting in settings)
+    values = max(len(str(setting.value)) for setting in settings)
     for setting in settings:
-        print(f"{setting.key:<{keys}}  {setting.shown!s:<{values}}  {setting.origin}")
+        print(f"{setting.key:<{keys}}  {setting.value!s:<{values}}  {setting.origin}")

@@ -266,9 +266,9 @@ async def _known(config: Config) -> tuple[dict[str, Any], dict[str, Any], list[s
     away = []
     loaded: dict[str, Any] = {}
     records: dict[str, Any] = {}
-    client = connect(config.triton.url)
+    client = connect(config.triton)
     try:
-        loaded = await TritonRepository(client, config.triton.url).versions()
+        loaded = await TritonRepository(client, config.triton).versions()
     except Unavailable as error:
         away.append(str(error))
     finally:

@@ -77,7 +77,7 @@ async def _publish(config: Config, kind: Kind, stream: FileIO, *, raw: bool) -> 
     from stream.adapters.kafka_sender import Sender
 
     rejected = []
-    async with producer(config.kafka.bootstrap) as client:
+    async with producer(config.kafka) as client:
         sender = Sender(client, config.topics)
         number = 0
         async for line in _lines(stream):

@@ -19,7 +19,7 @@ async def read_titles(config: Config) -> dict[str, str]:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
     titles = {}
-    for key, value in (await last_values(config.kafka.bootstrap, config.topics.items)).items():
+    for key, value in (await last_values(config.kafka, config.topics.items)).items():
         try:
             titles[key.decode()] = msgspec.json.decode(value, type=ItemMessage).title
         except (msgspec.DecodeError, UnicodeDecodeError):

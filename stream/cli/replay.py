@@ -138,7 +138,7 @@ async def _replay(
     from stream.cli.reading import clock
     from stream.importers.replay import replay as send_all
 
-    async with producer(config.kafka.bootstrap) as client:
+    async with producer(config.kafka) as client:
         sender = Sender(client, config.topics)
         # With a limit the bar counts events, else the bytes of the file.
         with progress_bar("replaying", limit or size) as show:

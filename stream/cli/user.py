@@ -86,14 +86,14 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
 
     state = await _state(config, user_id)
     made = await _last_list(config, user_id)
-    async with connect(config.redis.url, config.redis.timeout_ms) as client:
+    async with connect(config.redis) as client:
         store = RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days)
         erased = await store.erase(user_id)
         kept = RedisKeptLists(client, config.policy.attribution_hours, config.redis.key_prefix)
         await kept.erase(user_id)
-    async with producer(config.kafka.bootstrap) as sender:
+    async with producer(config.kafka) as sender:
         topic, key = config.topics.recommendations, user_id.encode()
-        results = await keys_beginning(config.kafka.bootstrap, topic, results_key(user_id, ""), key)
+        results = await keys_beginning(config.kafka, topic, results_key(user_id, ""), key)
         partition = partition_of(key, len(await sender.partitions_for(topic)))
         # The user's own key also where no list was found: one may have been published since.
         for one in (key, *results):
@@ -123,16 +123,15 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
 async def _state(config: Config, user_id: str) -> UserState:
     from stream.adapters.redis_client import connect
     from stream.adapters.redis_state import RedisStateStore
-    from stream.config import mask_secrets
     from stream.errors import StateUnavailable
 
-    async with connect(config.redis.url, config.redis.timeout_ms) as client:
+    async with connect(config.redis) as client:
         store = RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days)
         try:
             return (await store.load([user_id]))[user_id]
         except StateUnavailable as error:
             raise StateUnavailable(
-                f"{error}\nRedis is looked for at {mask_secrets(config.redis.url)}: "
+                f"{error}\nRedis is looked for at {config.redis.url}: "
                 "is it running? `streamrec local status` tells"
             ) from error
 
@@ -143,7 +142,7 @@ async def _last_list(config: Config, user_id: str) -> RecommendationList | None:
     from stream.adapters.kafka_reading import last_value
     from stream.core.events import RecommendationList
 
-    value = await last_value(config.kafka.bootstrap, config.topics.recommendations, user_id.encode())
+    value = await last_value(config.kafka, config.topics.recommendations, user_id.encode())
     return None if value is None else msgspec.json.decode(value, type=RecommendationList)
 
 

@@ -47,7 +47,7 @@ async def _watch(
     titles = await read_titles(config) if top is not None else {}
     key = None if user is None else user.encode()
     topic = config.topics.recommendations
-    async with partitions(config.kafka.bootstrap, topic, key, at_end=not from_beginning) as (reader, _):
+    async with partitions(config.kafka, topic, key, at_end=not from_beginning) as (reader, _):
         seen = 0
         async for message in reader:
             if message.value is None or key not in (None, message.key):

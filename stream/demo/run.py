@@ -141,13 +141,13 @@ class _Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ended.set)
-        bootstrap = self._config.kafka.bootstrap
+        kafka = self._config.kafka
         topics = self._config.topics
         self._console.print(f"Data: {self._data.label}", style="bold", highlight=False, soft_wrap=True)
         async with (
-            producer(bootstrap, linger_ms=0) as client,
-            consumer(bootstrap, topics.recommendations) as lists,
-            consumer(bootstrap, topics.dead_letters) as letters,
+            producer(kafka, linger_ms=0) as client,
+            consumer(kafka, topics.recommendations) as lists,
+            consumer(kafka, topics.dead_letters) as letters,
             aiohttp.ClientSession(timeout=HTTP_TIMEOUT) as http,
         ):
             # Positions are fixed before anything is sent, so that no list is missed.

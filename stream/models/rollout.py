@@ -311,7 +311,7 @@ class Rollout:
     async def _lists(self) -> AsyncIterator[Any]:
         """Watch the lists from now on; gives a function that waits for one that names a version."""
         topic = self._config.topics.recommendations
-        async with partitions(self._config.kafka.bootstrap, topic, at_end=True) as (reader, _):
+        async with partitions(self._config.kafka, topic, at_end=True) as (reader, _):
 
             async def confirm(model: str, version: str) -> str | None:
                 name, without, end_s = self._named.get(model, model), 0, time.monotonic() + LISTS_WATCHED_S
@@ -365,13 +365,13 @@ async def open_rollout(
 ) -> AsyncIterator[Rollout]:
     """Give a `Rollout` that is connected to Redis and Triton while the block runs."""
     owner = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
-    async with redis_client.connect(config.redis.url, config.redis.timeout_ms) as redis:
-        client = triton_models.connect(config.triton.url)
+    async with redis_client.connect(config.redis) as redis:
+        client = triton_models.connect(config.triton)
         try:
             yield Rollout(
                 config,
                 repository,
-                TritonRepository(client, config.triton.url),
+                TritonRepository(client, config.triton),
                 RedisWorkerReports(redis, config.redis.key_prefix),
                 RedisModelLocks(redis, config.redis.key_prefix, owner),
                 told=told,

@@ -15,6 +15,7 @@ import pytest
 from stream.adapters import triton_models
 from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.triton_models import ENCODER_BATCH, TritonEncoder
+from stream.config import Triton
 from stream.core.items import DIMENSIONS
 from stream.errors import ModelUnavailable
 from stream.fakes import HashEncoder
@@ -27,7 +28,7 @@ TIMEOUT_S = 120.0  # the machine that runs all servers and the tests at once may
 
 @asynccontextmanager
 async def _triton(url: str, now_s: Callable[[], float] = time.monotonic) -> AsyncIterator[TritonEncoder]:
-    client = triton_models.connect(url)
+    client = triton_models.connect(Triton(url=url))
     try:
         yield TritonEncoder(client, new_breaker=lambda: CircuitBreaker(now_s))
     finally:
@@ -151,7 +152,7 @@ def test_a_triton_that_is_away_is_noticed_and_then_left_alone(
 
 @pytest.mark.servers
 def test_an_answer_that_comes_too_late_is_not_waited_for_and_recovery_is_by_itself(
-    stack: Any, soon: Any
+    stack: Any, soon: Any, revive: Any
 ) -> None:
     now_s = 0.0
 
@@ -179,6 +180,7 @@ def test_an_answer_that_comes_too_late_is_not_waited_for_and_recovery_is_by_itse
                 return await encoder.encode(["red mug"], TIMEOUT_S)
             except ModelUnavailable:
                 now_s += 1.0
+                revive()
                 await asyncio.sleep(0.05)
 
     asyncio.run(body())
@@ -187,7 +189,7 @@ def test_an_answer_that_comes_too_late_is_not_waited_for_and_recovery_is_by_itse
 @pytest.mark.servers
 def test_a_model_that_does_not_exist_is_an_error(stack: Any) -> None:
     async def body() -> None:
-        client = triton_models.connect(stack.endpoints.triton_grpc)
+        client = triton_models.connect(Triton(url=stack.endpoints.triton_grpc))
         try:
             with pytest.raises(ModelUnavailable) as raised:
                 await TritonEncoder(client, "no-such-model").encode(["red mug"], TIMEOUT_S)

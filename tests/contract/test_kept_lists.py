@@ -12,6 +12,7 @@ from builders import NOW_MS
 
 from stream.adapters import redis_client
 from stream.adapters.redis_kept_lists import RedisKeptLists
+from stream.config import Redis as RedisSettings
 from stream.core.attribution import MADE_KEPT, SHOWN_KEPT, KeptList, kept_of, marked
 from stream.core.events import RecommendationList, RecommendedItem, Trigger
 from stream.core.policy import HOUR_MS, Policy
@@ -37,7 +38,7 @@ async def _on_fake(body: Callable[[KeptLists], Awaitable[None]]) -> None:
 
 
 async def _on_redis(body: Callable[[KeptLists], Awaitable[None]], url: str) -> None:
-    client = redis_client.connect(url, 5_000)
+    client = redis_client.connect(RedisSettings(url=url, timeout_ms=5_000))
     try:
         await body(RedisKeptLists(client, 72.0, f"{uuid.uuid4().hex}:"))
     finally:
@@ -141,7 +142,7 @@ def test_a_shopper_is_forgotten_with_all_lists(run: Run) -> None:
 
 def test_what_is_kept_expires_and_a_damaged_list_is_left_out(stack: Any) -> None:
     async def body() -> None:
-        client = redis_client.connect(stack.endpoints.redis, 5_000)
+        client = redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=5_000))
         prefix = f"{uuid.uuid4().hex}:"
         memory = RedisKeptLists(client, 2.0, prefix)
         await memory.remember([made(1)])
@@ -157,7 +158,7 @@ def test_what_is_kept_expires_and_a_damaged_list_is_left_out(stack: Any) -> None
 
 def test_a_redis_that_is_away_is_noticed(closed_port: int, soon: Any) -> None:
     async def body() -> None:
-        client = redis_client.connect(f"redis://127.0.0.1:{closed_port}/0", 200)
+        client = redis_client.connect(RedisSettings(url=f"redis://127.0.0.1:{closed_port}/0", timeout_ms=200))
         memory = RedisKeptLists(client, 1.0)
         for call in (memory.recall(["ann"]), memory.remember([made(1)]), memory.mark({"ann": [shown(1)]})):
             with pytest.raises(StateUnavailable):

@@ -12,6 +12,7 @@ import pytest
 
 from stream.adapters import redis_client, redis_locks
 from stream.adapters.redis_locks import RedisModelLocks
+from stream.config import Redis as RedisSettings
 from stream.errors import ModelBusy, StateUnavailable
 from stream.fakes import MemoryModelLocks
 from stream.ports import ModelLocks
@@ -22,7 +23,7 @@ Two = tuple[ModelLocks, ModelLocks]
 @asynccontextmanager
 async def in_redis(url: str) -> AsyncIterator[Two]:
     """The locks as two machines see them."""
-    async with redis_client.connect(url) as client:
+    async with redis_client.connect(RedisSettings(url=url, timeout_ms=1_000)) as client:
         prefix = f"{uuid.uuid4().hex}:"
         yield RedisModelLocks(client, prefix, "ann on a"), RedisModelLocks(client, prefix, "bob on b")
 
@@ -98,7 +99,7 @@ def test_a_lock_says_since_when_outlives_its_time_while_renewed_and_goes_with_it
     monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
 
     async def body() -> None:
-        async with redis_client.connect(stack.endpoints.redis) as client:
+        async with redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=1_000)) as client:
             locks = RedisModelLocks(client, prefix := f"{uuid.uuid4().hex}:", "ann on a")
             key = f"{prefix}lock:encoder"
             async with locks.held("encoder", "promote encoder 2"):
@@ -121,7 +122,7 @@ def test_what_runs_under_a_lock_that_another_has_now_ends_and_leaves_that_one_al
     monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
 
     async def body() -> None:
-        async with redis_client.connect(stack.endpoints.redis) as client:
+        async with redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=1_000)) as client:
             locks = RedisModelLocks(client, prefix := f"{uuid.uuid4().hex}:", "ann on a")
             key = f"{prefix}lock:encoder"
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from stream.adapters import redis_client, redis_signals
 from stream.adapters.redis_signals import RedisSignalStore
+from stream.config import Redis as RedisSettings
 from stream.core.signals import EMPTY, Increment, ItemSignals, fold
 from stream.errors import StateUnavailable
 from stream.fakes import MemorySignalStore
@@ -26,7 +27,7 @@ FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 
 @asynccontextmanager
 async def _redis(url: str, timeout_ms: int = 5_000) -> AsyncIterator[Redis]:
-    client = redis_client.connect(url, timeout_ms)
+    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms))
     try:
         yield client
     finally:

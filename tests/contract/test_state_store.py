@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from stream.adapters import redis_client
 from stream.adapters.redis_state import TTL_JITTER, RedisStateStore
+from stream.config import Redis as RedisSettings
 from stream.core import codec
 from stream.core.policy import DAY_MS, Policy
 from stream.core.state import UserState, apply, empty
@@ -27,7 +28,7 @@ FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 
 @asynccontextmanager
 async def _redis(url: str, timeout_ms: int = 5_000) -> AsyncIterator[Redis]:
-    client = redis_client.connect(url, timeout_ms)
+    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms))
     try:
         yield client
     finally:

@@ -12,6 +12,7 @@ import pytest
 
 from stream.adapters import redis_client
 from stream.adapters.redis_workers import RedisWorkerReports
+from stream.config import Redis as RedisSettings
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryWorkerReports
 from stream.ports import WorkerReport, WorkerReports
@@ -23,7 +24,7 @@ def said(worker: str, serving: str = "1") -> WorkerReport:
 
 @asynccontextmanager
 async def _redis(url: str) -> AsyncIterator[RedisWorkerReports]:
-    async with redis_client.connect(url) as client:
+    async with redis_client.connect(RedisSettings(url=url, timeout_ms=1_000)) as client:
         yield RedisWorkerReports(client, f"{uuid.uuid4().hex}:")
 
 
@@ -71,7 +72,7 @@ def test_a_redis_that_is_away_is_unavailable() -> None:
 @pytest.mark.servers
 def test_a_worker_that_is_silent_is_forgotten(stack: Any) -> None:
     async def body() -> None:
-        async with redis_client.connect(stack.endpoints.redis) as client:
+        async with redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=1_000)) as client:
             prefix = f"{uuid.uuid4().hex}:"
             reports = RedisWorkerReports(client, prefix)
             await reports.report(said("a"))

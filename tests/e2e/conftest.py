@@ -136,7 +136,7 @@ class Engine:
             bootstrap_servers=self.config.kafka.bootstrap, acks="all", max_request_size=3_000_000
         )
         await self.producer.start()
-        self.redis = redis_client.connect(self.config.redis.url)
+        self.redis = redis_client.connect(self.config.redis)
         self.states = RedisStateStore(self.redis, self.config.redis.key_prefix)
         self.lists = await self.follow(self.config.topics.recommendations)
         self.dead_letters = await self.follow(self.config.topics.dead_letters)

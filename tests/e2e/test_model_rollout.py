@@ -134,9 +134,9 @@ async def models(engine: Any, repository: Path, *arguments: str) -> tuple[int, s
 
 async def served(engine: Any) -> list[str]:
     """The versions of the encoder that Triton answers for."""
-    client = connect(engine.config.triton.url)
+    client = connect(engine.config.triton)
     try:
-        return sorted(await TritonRepository(client, engine.config.triton.url).ready("encoder"))
+        return sorted(await TritonRepository(client, engine.config.triton).ready("encoder"))
     finally:
         await client.close()
 

@@ -74,14 +74,14 @@ class Shop:
         """The first messages of a topic, in order of each partition."""
 
         async def read() -> list[Any]:
-            async with consumer(self.config.kafka.bootstrap, topic, auto_offset_reset="earliest") as reader:
+            async with consumer(self.config.kafka, topic, auto_offset_reset="earliest") as reader:
                 return [await asyncio.wait_for(reader.getone(), 20) for _ in range(count)]
 
         return asyncio.run(read())
 
     def send(self, topic: str, *messages: tuple[bytes, bytes | None]) -> None:
         async def send() -> None:
-            async with producer(self.config.kafka.bootstrap) as client:
+            async with producer(self.config.kafka) as client:
                 for key, value in messages:
                     await client.send_and_wait(topic, value, key=key)
 
@@ -166,7 +166,7 @@ def test_a_catalogue_is_imported_and_products_are_withdrawn(shop: Shop) -> None:
     shown = shop.run("catalog", "import", "synthetic", "--json")
     assert json.loads(shown.stdout) == {"sent": 600, "skipped": {}}
     shop.run("catalog", "remove", "01001")
-    left = asyncio.run(last_values(shop.config.kafka.bootstrap, shop.config.topics.items))
+    left = asyncio.run(last_values(shop.config.kafka, shop.config.topics.items))
     assert len(left) == 599
     assert b"01001" not in left
 
@@ -282,7 +282,7 @@ def _remember(shop: Shop, user: str) -> None:
         state = apply(state, event, DEFAULT_POLICY)
 
     async def save() -> None:
-        async with redis_client.connect(shop.config.redis.url) as client:
+        async with redis_client.connect(shop.config.redis) as client:
             store = RedisStateStore(client, shop.config.redis.key_prefix)
             assert await store.save([(state._replace(sequence=1), 0)]) == [True]
 
@@ -307,13 +307,13 @@ def test_the_last_list_is_found_behind_many_others(shop: Shop) -> None:
     topic = shop.config.topics.recommendations
 
     async def send() -> None:
-        async with producer(shop.config.kafka.bootstrap) as client:
+        async with producer(shop.config.kafka) as client:
             await client.send_and_wait(topic, _list("ann", 7), key=b"ann", partition=0)
             for key, value in others:
                 await client.send(topic, value, key=key)
 
     asyncio.run(send())
-    newest = asyncio.run(last_value(shop.config.kafka.bootstrap, topic, b"bob"))
+    newest = asyncio.run(last_value(shop.config.kafka, topic, b"bob"))
     assert newest is not None
     assert json.loads(newest)["sequence"] == 2_499
 
@@ -331,7 +331,7 @@ def test_erasing_removes_the_state_and_the_list_and_says_so(shop: Shop) -> None:
     shown = shop.run("user", "erase", "ann").stdout
     assert "erased the state of ann: 1 interactions, 1 searches, 1 bought items" in shown
     assert "erased list 1" in shown
-    assert asyncio.run(last_value(shop.config.kafka.bootstrap, topic, b"ann")) is None
+    assert asyncio.run(last_value(shop.config.kafka, topic, b"ann")) is None
     assert "no state is stored" in shop.run("user", "show", "ann").stdout
     again = json.loads(shop.run("user", "erase", "ann", "--json").stdout)
     assert again == {"user_id": "ann", "state_erased": False, "list_erased": False, "results_erased": 0}
@@ -345,5 +345,5 @@ def test_a_missing_topic_is_named_with_its_cure(shop: Shop) -> None:
 
 def test_an_item_message_is_published_by_command(shop: Shop) -> None:
     shop.run("publish", "items", stdin='{"item_id": "x1", "title": "Red mug"}')
-    found = asyncio.run(last_values(shop.config.kafka.bootstrap, shop.config.topics.items))
+    found = asyncio.run(last_values(shop.config.kafka, shop.config.topics.items))
     assert msgspec.json.decode(found[b"x1"], type=ItemMessage).title == "Red mug"

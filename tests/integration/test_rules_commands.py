@@ -73,7 +73,7 @@ def test_rules_are_put_listed_and_removed_and_those_of_the_file_hold_again(
     assert "no such rule" in unknown.stderr
 
     async def damage() -> None:
-        async with producer(config.kafka.bootstrap) as client:
+        async with producer(config.kafka) as client:
             await client.send_and_wait(config.topics.rules, b"{}", key=b"odd")
 
     asyncio.run(damage())

@@ -89,16 +89,16 @@ def test_a_message_over_one_megabyte_arrives_and_fits_into_the_dead_letters(stac
     async def send_and_read() -> bytes:
         await create_topics(config)
         async with (
-            producer(config.kafka.bootstrap) as client,
+            producer(config.kafka) as client,
             consumer(
-                config.kafka.bootstrap, config.topics.dead_letters, auto_offset_reset="earliest"
+                config.kafka, config.topics.dead_letters, auto_offset_reset="earliest"
             ) as reader,
         ):
             await client.send_and_wait(config.topics.clicks, large, key=b"u")
             await client.send_and_wait(
                 config.topics.dead_letters, large, key=b"u", headers=[("error-message", b"m" * 1000)]
             )
-            message = await asyncio.wait_for(reader.getone(), 20)
+            message = await asyncio.wait_for(reader.getone(), 300)
             return bytes(message.value)
 
     assert asyncio.run(send_and_read()) == large

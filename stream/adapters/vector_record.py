@@ -55,7 +55,7 @@ def decode(data: bytes) -> ItemVector:
         raise InvalidMessage("unknown_version", f"item vector of version {data[:1].hex() or 'none'}")
     try:
         record = decoder.decode(data[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage("damaged", f"item vector: {error}") from None
     if isinstance(record, _Record1):
         vectors = {record.encoder_version: record.vector} if record.vector else {}

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from stream.core.policy import DEFAULT_POLICY
 
 DIMENSIONS = 384
+LARGEST_PRICE = float(np.finfo(np.float32).max)
+"""Where products are compared, none costs more."""
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -80,9 +82,13 @@ def kept_attributes(attributes: Mapping[str, Any] | None) -> dict[str, str]:
 def margin_of(attributes: Mapping[str, Any] | None) -> float | None:
     """The number `margin` among a product's attributes, None where there is none."""
     margin = (attributes or {}).get("margin")
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
+    if isinstance(margin, bool) or not isinstance(margin, int | float):
         return None
-    return float(margin)
+    try:
+        number = float(margin)
+    except OverflowError:  # an integer beyond all floats
+        return None
+    return number if math.isfinite(number) else None
 
 
 class ItemTable:
@@ -173,7 +179,7 @@ class ItemTable:
             self._slots[item.item_id] = slot
         self._items[slot] = item
         self.available[slot] = item.available and not self.held_back(item)
-        self.price[slot] = np.nan if item.price is None else item.price
+        self.price[slot] = np.nan if item.price is None else min(item.price, LARGEST_PRICE)
         self.category[slot] = self._category_number(item.category)
         self.first_seen_ms[slot] = item.first_seen_ms
         self._note_change(slot)

@@ -102,7 +102,7 @@ def decode(data: bytes) -> LoggedList:
     """
     try:
         one = _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage("damaged", f"list log: {error}") from None
     if one.layout != LAYOUT:
         raise InvalidMessage("damaged", f"list log: layout {one.layout}, this code reads {LAYOUT}")

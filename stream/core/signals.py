@@ -277,7 +277,7 @@ def decode_increments(data: bytes) -> list[Increment]:
     """
     try:
         return _increments_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableSignals(f"damaged increments: {error}") from None
 
 

@@ -52,7 +52,7 @@ def decode(data: bytes) -> Serving:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage("damaged", f"model versions: {error}") from None
 
 

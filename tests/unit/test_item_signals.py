@@ -112,6 +112,7 @@ def test_conflicts_for_ever_make_the_batch_wait() -> None:
         (b"mug", b"no json"),
         (b"mug", b'{"a":1}'),
         (b"mug", b'[{"source":1}]'),
+        (b"mug", b'[{"source":"\xbe","offset":1,"at_ms":1}]'),
     ],
 )
 def test_what_is_no_increment_goes_to_the_dead_letters_and_the_rest_goes_on(

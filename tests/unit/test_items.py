@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.core.items import Item, ItemTable
+from stream.core.items import LARGEST_PRICE, Item, ItemTable, margin_of
 
 
 def test_an_item_is_found_by_id_and_by_slot() -> None:
@@ -99,3 +99,13 @@ def test_any_changes_leave_the_table_as_a_dict_would_be(
 def test_the_text_to_encode_is_title_and_description() -> None:
     assert Item("mug", "red mug").text == "red mug"
     assert Item("mug", "red mug", description="for tea").text == "red mug for tea"
+
+
+def test_a_price_beyond_what_is_compared_counts_as_the_greatest() -> None:
+    table = ItemTable(4)
+    assert table.price[table.put(Item("mug", "Mug", price=1e308))] == np.float32(LARGEST_PRICE)
+
+
+@pytest.mark.parametrize("margin", [10**400, -(10**400), True, "1", float("nan"), float("inf"), None])
+def test_a_margin_that_is_no_finite_number_is_none(margin: object) -> None:
+    assert margin_of({"margin": margin}) is None

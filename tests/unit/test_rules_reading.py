@@ -96,6 +96,8 @@ def test_what_is_wrong_with_a_rule_is_said_with_its_place(wrong: Any, said: str)
     ("text", "said"),
     [
         ("[[rule]", "here: not TOML"),
+        (f"a = {'[' * 10_000}", "here: nested too deeply"),
+        (f"a = {'9' * 5_000}", "here: not TOML"),
         ('[rule]\nid = "x"', "write [[rule]], with two brackets"),
         ("[[rules]]", "rules: no such table"),
     ],

@@ -37,8 +37,10 @@ def read_toml(text: str, place: str) -> list[AnyRule]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with too many digits
         raise InvalidRule(f"{place}: not TOML ({error})") from None
+    except RecursionError:
+        raise InvalidRule(f"{place}: nested too deeply") from None
     if wrong := [name for name in document if name != "rule"]:
         raise InvalidRule(f"{place}: {wrong[0]}: no such table; each rule is a table [[rule]]")
     rules = document.get("rule", [])

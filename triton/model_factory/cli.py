@@ -8,7 +8,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: many small p
 
 import typer
 
-from model_factory import gpu, record
+from model_factory import gpu, making, record
 from model_factory.compression import comparison as step_comparison
 from model_factory.compression import cross_encoder_export, distil, prune, quantise, teachers
 from model_factory.compression import export as model_export
@@ -40,6 +40,10 @@ app.command("quantise")(quantise.quantise)
 app.command("compare")(step_comparison.compare)
 app.command("gpu")(gpu.gpu)
 app.command("record")(record.record)
+
+make = typer.Typer(help="Go the whole way from data to a model.", no_args_is_help=True)
+make.command("encoder")(making.make_encoder)
+app.add_typer(make, name="make")
 
 export = typer.Typer(help="Turn published weights into what Triton serves.", no_args_is_help=True)
 export.command("encoder")(model_export.export_encoder)

@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import numpy as np
 import typer
 
-from model_factory.training import runs
+from model_factory.evaluation import report
+from model_factory.training import encoder, runs
 from model_factory.training.recipe import EncoderRecipe, Kind, read
+from model_factory.training.validation import Judged, keep, kept
+from stream.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
 
 RATES = {"full": 1.0, "lora": 5.0, "adalora": 10.0, "adapter": 5.0, "prefix": 20.0}
 """Learning rate of a method in that of the recipe: the fewer the weights, the longer their steps."""
 CALL = "from model_factory.cli import main; main()"
-COLUMNS = (
-    "method",
-    "trained",
-    "share",
-    "accuracy@1",
-    "nDCG@10",
-    "recall@10",
-    "minutes",
-    "peak memory",
-    "served",
-)
+QUALITY = {
+    "same_product_accuracy_at_1": "accuracy@1",
+    "query_ndcg_at_10": "nDCG@10",
+    "query_recall_at_10": "recall@10",
+}
+"""Columns of the figures."""
+UNTRAINED = "not trained"
+
+Figures = dict[str, dict[str, float]]
+"""By a figure's name its value and the bounds of its interval."""
 
 
 def compare_methods(
@@ -43,58 +47,110 @@ def compare_methods(
 
     Example: model-factory train methods data/prepared runs/methods --steps 300
 
-    Quality is that of the validation split, time that of training. The same command goes on with an
-    interrupted comparison. The recipe's learning rate is multiplied: full 1, lora and adapter 5, adalora 10,
-    prefix 20.
+    Quality is that of the validation split, time that of training. Every method sees the same batches in the
+    same order. The same command goes on with an interrupted comparison. The recipe's learning rate is
+    multiplied: full 1, lora and adapter 5, adalora 10, prefix 20. A limit of minutes in the recipe holds for
+    each method: --set budget.minutes=60 where it would end one before its steps.
     """
     runs.require_train_extra("torch", "transformers", "tensorboard", "matplotlib", "pyarrow", "peft")
     changes = [*changes, f"budget.steps={steps}"]
     kinds = only or list(get_args(Kind))
     for kind in kinds:
         read(recipe, EncoderRecipe, [*changes, f"method.kind={kind}"])
-    rate = read(recipe, EncoderRecipe, changes).optimiser.learning_rate
+    said = read(recipe, EncoderRecipe, changes)
     output.mkdir(parents=True, exist_ok=True)
+    untrained = output / "untrained.npz"
+    if not untrained.exists():
+        keep(untrained, encoder.judge_base(data, said))
+    judged = {UNTRAINED: kept(untrained)}
     summaries = {}
     for kind in kinds:
         folder = output / kind
         if not (folder / "model" / "training.json").exists():
-            said = [*changes, f"method.kind={kind}", f"optimiser.learning_rate={rate * RATES[kind]!r}"]
-            arguments = ["train", "encoder", str(data), str(folder), "--recipe", recipe, "--resume"]
-            call = [sys.executable, "-P", "-c", CALL, *arguments]
-            ended = subprocess.run([*call, *(word for change in said for word in ("--set", change))])
-            if ended.returncode:
-                raise typer.Exit(ended.returncode)
+            _train(kind, said.optimiser.learning_rate * RATES[kind], data, folder, recipe, changes)
         summaries[kind] = json.loads((folder / "model" / "training.json").read_text())
-    first = next(iter(summaries))
-    before = next(row["validation"] for row in runs.read_metrics(output / first) if row["step"] == 0)
-    table = markdown(summaries, before)
-    runs.write_atomically(output / "methods.md", table.encode())
-    said = json.dumps({"before": before, "methods": summaries}, indent=2) + "\n"
-    runs.write_atomically(output / "methods.json", said.encode())
-    typer.echo(table)
+        judged[kind] = kept(folder / encoder.JUDGED)
+    quality = figures(judged)
+    gains = figures(judged, kinds[0])
+    written = markdown(summaries, quality, gains)
+    runs.write_atomically(output / "methods.md", written.encode())
+    found = {
+        "interval": f"percentile bootstrap over clusters of offers and over queries, {LEVEL:.0%}, "
+        f"{RESAMPLES} resamples; differences paired",
+        "quality": quality,
+        f"against_{kinds[0]}": gains,
+        "methods": summaries,
+    }
+    runs.write_atomically(output / "methods.json", (json.dumps(found, indent=2) + "\n").encode())
+    typer.echo(written)
 
 
-def markdown(summaries: dict[str, dict[str, Any]], before: dict[str, float]) -> str:
-    """Return the table: quality, trained parameters, time, memory, and whether the result can be served."""
-    rows = [("not trained", "0", "0 %", *_quality(before), "", "", "")]
+def _train(kind: str, rate: float, data: Path, folder: Path, recipe: str, changes: list[str]) -> None:
+    """Train by one method in a process of its own, so that its peak of memory is its own."""
+    said = [*changes, f"method.kind={kind}", f"optimiser.learning_rate={rate!r}"]
+    arguments = ["train", "encoder", str(data), str(folder), "--recipe", recipe, "--resume"]
+    call = [sys.executable, "-P", "-c", CALL, *arguments]
+    ended = subprocess.run([*call, *(word for change in said for word in ("--set", change))])
+    if ended.returncode:
+        raise typer.Exit(ended.returncode)
+
+
+def figures(judged: Mapping[str, Mapping[str, Judged]], against: str | None = None) -> dict[str, Figures]:
+    """Return each model's figures with intervals, or how much more they are than those of one of them."""
+    found: dict[str, Figures] = {model: {} for model in judged if model != against}
+    for name in next(iter(judged.values())):
+        columns = [model[name].values for model in judged.values()]
+        groups = next(iter(judged.values()))[name].groups
+        bootstrap = Bootstrap(np.stack(columns, axis=1), groups)
+        places = {model: place for place, model in enumerate(judged)}
+        for model in found:
+            interval = (
+                bootstrap.mean(places[model])
+                if against is None
+                else bootstrap.difference(places[model], places[against])
+            )
+            found[model][name] = interval.rounded()
+    return found
+
+
+def markdown(
+    summaries: Mapping[str, Mapping[str, Any]], quality: Mapping[str, Figures], gains: Mapping[str, Figures]
+) -> str:
+    """Return two tables: what a method reaches and costs, and how that differs from the first one's."""
+    named = [name for name in QUALITY if name in quality[UNTRAINED]]
+    header = [QUALITY[name] for name in named]
+    rows = [
+        (UNTRAINED, *(report.written(quality[UNTRAINED][name]) for name in named), "0", "0 %", "", "", "")
+    ]
     for kind, summary in summaries.items():
         parameters, memory = summary["parameters"], summary["peak_memory_bytes"]
         peak = memory.get("gpu", memory["process"])
         rows.append(
             (
                 kind,
+                *(report.written(quality[kind][name]) for name in named),
                 f"{parameters['trained']:,}",
                 f"{parameters['trained'] / parameters['all']:.1%}",
-                *_quality(summary["figures"]),
-                f"{summary['wall_s'] / 60:.1f}",
+                f"{summary['wall_s']:,.0f}",
                 f"{peak / 2**20:,.0f} MiB" + (" of the GPU" if "gpu" in memory else ""),
                 "yes" if summary["exportable"] else "no",
             )
         )
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def _quality(figures: dict[str, float]) -> tuple[str, ...]:
-    names = ("same_product_accuracy_at_1", "query_ndcg_at_10", "query_recall_at_10")
-    return tuple(f"{figures[name]:.3f}" if name in figures else "" for name in names)
+    steps = ", ".join(sorted({f"{summary['steps']:,}" for summary in summaries.values()}))
+    first = next(iter(summaries))
+    tables = [
+        report.Table(
+            f"Methods after {steps} steps",
+            ("method", *header, "trained", "share", "seconds", "peak memory", "can be served"),
+            rows,
+        ),
+        report.Table(
+            f"Against {first}",
+            ("method", *header),
+            [
+                (model, *(report.written(gain[name], sign=True) for name in named))
+                for model, gain in gains.items()
+            ],
+        ),
+    ]
+    return "\n".join(map(report.as_markdown, tables))

@@ -16,8 +16,10 @@ from model_factory.training import losses, methods, runs
 from model_factory.training.pairs import Batch, Batches, Corpus, data_hash, read_corpus
 from model_factory.training.recipe import Distillation, EncoderRecipe, Kind, read
 from model_factory.training.texts import Numbers, Texts
-from model_factory.training.validation import METRIC, Judge
+from model_factory.training.validation import METRIC, Judge, Judged, keep, means
 
+JUDGED = "judged.npz"
+"""File of a run's folder: what its last weights came to, offer by offer and query by query."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
@@ -66,8 +68,6 @@ def train(
         report: see `runs.fit`.
         read_data: in place of `tokenise`, where several runs share what it returns.
     """
-    import torch
-
     base = base_folder(recipe)
     run = runs.Run.open(folder, recipe, identify(data, base, recipe), resume=resume)
     with runs.machine(recipe) as device:
@@ -97,6 +97,7 @@ def train(
             report=report,
             title=f"encoder, {recipe.method.kind}",
         )
+        said = judged(judge, embedder)
         parameters = runs.count_parameters(learner.module)  # merging forgets which were trained
         encoder = learner.merge()
         figures: dict[str, float] = {}
@@ -104,8 +105,9 @@ def train(
             average(encoder, original, recipe.model.average_with_base)
             embedder = Embedder(encoder, corpus.texts, recipe, device)
             before = {f"before_averaging_{name}": figure for name, figure in outcome.figures.items()}
-            with torch.inference_mode():
-                figures = before | judge.measure(embedder.embed)
+            said = judged(judge, embedder)
+            figures = before | means(said)
+        keep(folder / JUDGED, said)
         write(encoder, base, run.model)
         return run.finish(
             recipe,
@@ -117,6 +119,23 @@ def train(
             model_is="a plain encoder" if learner.mergeable else f"an encoder and its {recipe.method.kind}",
             exportable=learner.mergeable,
         )
+
+
+def judged(judge: Judge, embedder: Embedder) -> dict[str, Judged]:
+    """Judge what `embedder` holds, without gradients."""
+    import torch
+
+    with torch.inference_mode():
+        return judge.judge(embedder.embed)
+
+
+def judge_base(data: Path, recipe: EncoderRecipe) -> dict[str, Judged]:
+    """Judge the recipe's base, with its layers, before anything is learnt."""
+    base = base_folder(recipe)
+    with runs.machine(recipe) as device:
+        corpus, judge = tokenise(data, recipe, base)
+        encoder = load(base, recipe).to(device).eval()
+        return judged(judge, Embedder(encoder, corpus.texts, recipe, device))
 
 
 def base_folder(recipe: EncoderRecipe) -> Path:

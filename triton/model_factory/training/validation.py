@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from model_factory.training.pairs import Pairs, read_pairs, read_table
 from model_factory.training.texts import Numbers, Texts
@@ -17,9 +18,40 @@ PRODUCTS = 2_000
 """At most so many are judged, drawn by a fixed seed, so that a validation stays short."""
 TOP = 10
 METRIC = "score"
-"""The mean of what there is of accuracy and nDCG; early stopping goes by it."""
+"""The mean of what there is of `DECISIVE`; early stopping goes by it."""
+DECISIVE = ("same_product_accuracy_at_1", "query_ndcg_at_10")
 
 Embed = Callable[[Numbers], Any]
+
+
+class Judged(NamedTuple):
+    """What each offer or query came to for one figure, which is their mean."""
+
+    values: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    """Equal where they are not independent: the offers of one product."""
+
+
+def keep(path: Path, judged: Mapping[str, Judged]) -> None:
+    """Write what was judged, so that runs can be compared offer by offer and query by query."""
+    np.savez(
+        path,
+        **{f"{part}/{name}": each for name, one in judged.items() for part, each in one._asdict().items()},
+    )
+
+
+def kept(path: Path) -> dict[str, Judged]:
+    """Read what `keep` wrote."""
+    with np.load(path) as file:
+        names = [name.removeprefix("values/") for name in file.files if name.startswith("values/")]
+        return {name: Judged(file[f"values/{name}"], file[f"groups/{name}"]) for name in names}
+
+
+def means(judged: Mapping[str, Judged]) -> dict[str, float]:
+    """Return the figures, and the one that early stopping goes by."""
+    figures = {name: float(one.values.mean()) for name, one in judged.items()}
+    decisive = [figures[name] for name in DECISIVE if name in figures]
+    return {METRIC: sum(decisive) / len(decisive), **figures}
 
 
 class Judge:
@@ -45,29 +77,35 @@ class Judge:
 
     def measure(self, embed: Embed) -> dict[str, float]:
         """Return the figures of the encoder that `embed` calls."""
-        figures: dict[str, float] = {}
-        if self._findable.any():
-            figures["same_product_accuracy_at_1"] = self._same_product(embed)
-        if self._queries is not None:
-            figures |= self._search(embed, *self._queries)
-        judged = [
-            figures[name] for name in ("same_product_accuracy_at_1", "query_ndcg_at_10") if name in figures
-        ]
-        return {METRIC: sum(judged) / len(judged), **figures}
+        return means(self.judge(embed))
 
-    def _same_product(self, embed: Embed) -> float:
+    def judge(self, embed: Embed) -> dict[str, Judged]:
+        """Return what the figures are means of, by their names."""
+        judged: dict[str, Judged] = {}
+        if self._findable.any():
+            judged["same_product_accuracy_at_1"] = Judged(
+                self._same_product(embed), self._clusters[self._findable]
+            )
+        if self._queries is not None:
+            for name, values in self._search(embed, *self._queries).items():
+                judged[name] = Judged(values, np.arange(len(values)))
+        return judged
+
+    def _same_product(self, embed: Embed) -> NDArray[np.float64]:
         vectors = embed(self._offers)
-        right = 0
+        right = np.zeros(len(vectors))
         for start in range(0, len(vectors), 512):
             similar = vectors[start : start + 512] @ vectors.T
             rows = range(len(similar))
             similar[rows, range(start, start + len(similar))] = -2.0
             nearest = similar.argmax(dim=1).cpu().numpy()
             own = slice(start, start + len(similar))
-            right += int(((self._clusters[nearest] == self._clusters[own]) & self._findable[own]).sum())
-        return right / int(self._findable.sum())
+            right[own] = self._clusters[nearest] == self._clusters[own]
+        return right[self._findable]
 
-    def _search(self, embed: Embed, queries: Numbers, products: Numbers, belong: Any) -> dict[str, float]:
+    def _search(
+        self, embed: Embed, queries: Numbers, products: Numbers, belong: Any
+    ) -> dict[str, NDArray[np.float64]]:
         similar = (embed(queries) @ embed(products).T).cpu().numpy()
         order = np.argsort(-similar, axis=1, kind="stable")[:, :TOP]
         gains = np.take_along_axis(belong, order, axis=1)
@@ -75,8 +113,8 @@ class Judge:
         possible = np.minimum(belong.sum(axis=1), order.shape[1])
         ideal = np.array([discounts[:count].sum() for count in possible])
         return {
-            "query_ndcg_at_10": float(((gains * discounts).sum(axis=1) / ideal).mean()),
-            "query_recall_at_10": float((gains.sum(axis=1) / possible).mean()),
+            "query_ndcg_at_10": (gains * discounts).sum(axis=1) / ideal,
+            "query_recall_at_10": gains.sum(axis=1) / possible,
         }
 
 

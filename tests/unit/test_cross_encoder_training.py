@@ -130,9 +130,9 @@ def test_no_fold_learns_from_a_query_that_it_is_measured_on(
     learnt: dict[str, list[Pair]] = {}
     original = cross_encoder.Trainer.stage
 
-    def stage(self: Any, name: str, start: Any, recipe: Any, pairs: list[Pair], validate: Any) -> Any:
+    def stage(self: Any, name: str, start: Any, recipe: Any, pairs: list[Pair], *others: Any) -> Any:
         learnt[name] = pairs
-        return original(self, name, start, recipe, pairs, validate)
+        return original(self, name, start, recipe, pairs, *others)
 
     monkeypatch.setattr(cross_encoder.Trainer, "stage", stage)
     few = recipe(base, budget={"steps": 1, "epochs": 1.0}, graded={"epochs": 0.1})
@@ -266,3 +266,79 @@ def test_an_export_is_described_by_its_manifest(trained: Path, data: Path, tmp_p
     assert set(said["files"]) == {"model.onnx", "tokenizer.json", "model.py"}
     scores = served.load_cross_encoder(tmp_path / "1").score([("buy mug", "the red mug")])
     assert 0.0 <= scores[0] <= 1.0
+
+
+@pytest.mark.timeout(900)
+class TestSearch:
+    """`search-params cross-encoder`."""
+
+    @pytest.fixture
+    def tried(self, base: Path, data: Path, tmp_path: Path) -> dict[str, Any]:
+        pytest.importorskip("optuna", reason="training needs the extra `train`")
+        from model_factory.training.search_params import Searched
+
+        said = tmp_path / "tiny.toml"
+        said.write_text(
+            f"""
+            batch_size = 16
+            model = {{ base = "{base}", layers = [0, 2], dropout = 0.0, freeze_word_embeddings = false }}
+            made = {{ query = 60, same_product = 60, fit = 120, validated = 20 }}
+            graded = {{ epochs = 0.1, learning_rate = 2e-3, frozen_layers = 1 }}
+            optimiser.learning_rate = 2e-3
+            budget.epochs = 4
+            validation.every_steps = 20
+            machine.threads = 1
+            """
+        )
+        return {
+            "model": Searched.cross_encoder,
+            "recipe": str(said),
+            "changes": [],
+            "data": data,
+            "output": tmp_path / "search",
+            "storage": f"sqlite:///{tmp_path}/study.db",
+        }
+
+    def test_a_trial_is_worth_its_held_out_queries_and_the_fit_of_unseen_products(
+        self, tried: dict[str, Any]
+    ) -> None:
+        from model_factory.training.search_params import Range, Sampler, search, write_best
+
+        rates = {"optimiser.learning_rate": Range(choices=[1e-9, 2e-3])}
+        study = search(**tried, space=rates, sampler=Sampler.grid, trials=2)
+        best = write_best(study, tried["output"])
+        assert best["set"] == ["optimiser.learning_rate=0.002"]
+        run = tried["output"] / f"trial-{best['trial']:04}"
+        figures = json.loads((run / "model" / "training.json").read_text())["figures"]
+        assert best["value"] == figures["score"]
+        validated = json.loads((run / "all" / "model" / "training.json").read_text())["figures"]
+        expected = (figures["held_out_ndcg_at_10"] + validated["auc_fit"]) / 2
+        assert figures["score"] == pytest.approx(expected)
+        assert not [*tried["output"].rglob("*.safetensors"), *tried["output"].rglob("*.pt")]
+        assert len(search(**tried, space=rates, sampler=Sampler.grid, trials=2).trials) == 2
+
+    def test_trials_whose_made_pairs_fall_behind_learn_from_no_grade(self, tried: dict[str, Any]) -> None:
+        import optuna
+        from model_factory.training.search_params import STUDY, Range, Sampler, draw, search
+
+        rates = [1e-3, 2e-3, 3e-3, 4e-3, 1e-12]
+        study = optuna.create_study(study_name=STUDY, storage=tried["storage"], direction="maximize")
+        for rate in rates:
+            study.enqueue_trial({"optimiser.learning_rate": rate})
+        space = {"optimiser.learning_rate": Range(choices=rates)}
+        study = search(**tried, space=space, sampler=Sampler.tpe, trials=5)
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4 + ["PRUNED"]
+        folders = [tried["output"] / f"trial-{number:04}" for number in range(5)]
+        assert [(folder / "fold-0").exists() for folder in folders] == [True] * 4 + [False]
+        draw(study, tried["output"])
+        for name in ("history.png", "slice.png", "importance.png"):
+            assert (tried["output"] / name).stat().st_size > 0
+
+    def test_a_study_of_one_model_is_not_gone_on_with_for_another(self, tried: dict[str, Any]) -> None:
+        import optuna
+        from model_factory.training.search_params import STUDY, Range, Sampler, search
+
+        study = optuna.create_study(study_name=STUDY, storage=tried["storage"], direction="maximize")
+        study.set_user_attr("search", {"model": "encoder"})
+        with pytest.raises(typer.BadParameter, match="another model"):
+            search(**tried, space={"seed": Range(low=1, high=9)}, sampler=Sampler.random, trials=1)

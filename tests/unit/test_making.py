@@ -31,6 +31,7 @@ def test_a_step_whose_result_is_there_is_not_taken_again(tmp_path: Path) -> None
     assert list(json.loads((tmp_path / "steps.json").read_text())) == ["step"]
 
 
+@pytest.mark.timeout(900)
 class TestWithTraining:
     """The whole way, on a tiny shop and a tiny encoder."""
 

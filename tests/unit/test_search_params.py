@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import typer
 from model_factory.training.recipe import EncoderRecipe, read
-from model_factory.training.search_params import Range, Sampler, override, read_space, search, write_best
+from model_factory.training.search_params import (
+    Range,
+    Sampler,
+    Searched,
+    override,
+    read_space,
+    search,
+    write_best,
+)
 
 
 def space(tmp_path: Path, text: str) -> Path:
@@ -26,10 +34,12 @@ def test_a_space_names_keys_of_the_recipe_by_their_dotted_path(tmp_path: Path) -
     assert found["seed"].grid("seed") == [1, 2]
 
 
-def test_every_key_of_the_shipped_space_is_one_of_the_shipped_recipe() -> None:
-    for key, values in read_space("encoder").items():
-        value = values.choices[0] if values.choices is not None else values.low
-        assert read("encoder", EncoderRecipe, [override((key, value))])
+@pytest.mark.parametrize("model", list(Searched))
+def test_every_value_of_a_shipped_space_is_one_that_the_shipped_recipe_may_have(model: Searched) -> None:
+    for key, values in read_space(model.shipped).items():
+        tried = values.grid(key) if values.choices is not None else (values.low, values.high)
+        for value in tried:
+            assert model.read(model.shipped, [override((key, value))])
 
 
 @pytest.mark.parametrize(
@@ -65,6 +75,7 @@ def test_chosen_values_become_changes_of_the_recipe() -> None:
     assert (recipe.model.layers, recipe.method.kind, recipe.contrast.within) == ((0, 2), "lora", True)
 
 
+@pytest.mark.timeout(900)
 class TestWithTraining:
     """Searches that train the tiny encoder."""
 
@@ -87,6 +98,7 @@ class TestWithTraining:
             """
         )
         return {
+            "model": Searched.encoder,
             "recipe": str(recipe),
             "changes": [],
             "data": make_data(tmp_path / "data"),

@@ -113,8 +113,19 @@ def train_cross_encoder(
     runs.console.print(f"wrote {run / 'model'}")
 
 
-def train(data: Path, folder: Path, recipe: CrossEncoderRecipe, *, resume: bool = False) -> dict[str, Any]:
-    """Run a recipe; return what training.json says."""
+def train(
+    data: Path,
+    folder: Path,
+    recipe: CrossEncoderRecipe,
+    *,
+    resume: bool = False,
+    report: Callable[[int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Run a recipe; return what training.json says.
+
+    Args:
+        report: see `runs.fit`, of the made pairs alone.
+    """
     base = base_folder(recipe)
     identity = {"data": data_hash(data), "base_sha256": manifest.sha256(base / "model.safetensors")}
     run = runs.Run.open(folder, recipe, identity, resume=resume)
@@ -130,7 +141,7 @@ def train(data: Path, folder: Path, recipe: CrossEncoderRecipe, *, resume: bool 
         raise typer.BadParameter(f"{data} has no products and no pairs of the split train to learn from.")
     with runs.machine(recipe) as device:
         trainer = Trainer(folder, recipe, base, tokens, identity, device)
-        trainer.stage("made", None, recipe, made, lambda model: judge_made(trainer, model, validated))
+        trainer.stage("made", None, recipe, made, lambda model: judge_made(trainer, model, validated), report)
         later = second_stage(recipe)
         logits = np.zeros(len(graded))
         folds = np.array([row.fold for row in graded])
@@ -153,6 +164,7 @@ def train(data: Path, folder: Path, recipe: CrossEncoderRecipe, *, resume: bool 
         )
         figures = calibrate(folder, model, graded, logits, folds)
         figures |= judge_fit(trainer, model, validated, tested)
+        figures["score"] = score(figures, judge_made(trainer, model, validated))
         write(model, base, run.model)
     outcome = json.loads((folder / "all" / "model" / "training.json").read_text())
     return run.finish(
@@ -213,6 +225,7 @@ class Trainer:
         recipe: CrossEncoderRecipe,
         pairs: list[Pair],
         validate: Callable[[Any], Mapping[str, float]],
+        report: Callable[[int, float], None] | None = None,
     ) -> Any:
         """Train from the base or from another stage, unless that is done; return the model."""
         folder = self._folder / name
@@ -250,6 +263,7 @@ class Trainer:
             lambda: validate(model),
             metric="score",
             steps_per_epoch=steps_per_epoch,
+            report=report,
             title=f"cross-encoder, {name}",
         )
         write(model, self._base, run.model)
@@ -397,6 +411,16 @@ def judge_graded(trainer: Trainer, model: Any, rows: Sequence[Graded]) -> dict[s
     """Return nDCG@10 of the judged products of each query; `score` is the same."""
     found = judged_ndcg(rows, trainer.logits(model, [row.pair for row in rows]))
     return {"score": found, "ndcg_at_10": found}
+
+
+def score(figures: Mapping[str, Any], validated: Mapping[str, float]) -> float:
+    """Return what `search-params` goes by: the mean of what there is of relevance and fit.
+
+    Relevance is the nDCG@10 of graded queries that a fold held out, fit the AUC on products of the split
+    validation: of what is tested, nothing is chosen by.
+    """
+    parts = [figures["held_out_ndcg_at_10"], validated.get("auc_fit")]
+    return float(np.mean([part for part in parts if part is not None]))
 
 
 def judged_ndcg(rows: Sequence[Graded], scores: Logits) -> float:

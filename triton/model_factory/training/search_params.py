@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,14 +16,41 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from model_factory.training import encoder, runs
+from model_factory.training import cross_encoder, encoder, runs
+from model_factory.training.cross_encoder import CrossEncoderRecipe
 from model_factory.training.pairs import Corpus, data_hash
-from model_factory.training.recipe import EncoderRecipe, read, read_tables
+from model_factory.training.recipe import EncoderRecipe, RunRecipe, read, read_tables
 from model_factory.training.validation import METRIC, Judge
 
 STUDY = "search-params"
 STARTUP_TRIALS = 4
 """Trials that are never pruned, so that there is a median to fall behind."""
+
+
+class Searched(StrEnum):
+    """What is trained again and again."""
+
+    encoder = "encoder"
+    cross_encoder = "cross-encoder"
+
+    @property
+    def shipped(self) -> str:
+        """Return the name of its shipped recipe, and of the space of that."""
+        return self.name
+
+    def read(self, recipe: str, changes: list[str]) -> RunRecipe:
+        """Read and check one of its recipes."""
+        kinds: dict[Searched, type[RunRecipe]] = {
+            Searched.encoder: EncoderRecipe,
+            Searched.cross_encoder: CrossEncoderRecipe,
+        }
+        return read(recipe, kinds[self], changes)
+
+    def trainer(self) -> Callable[..., dict[str, Any]]:
+        """Return what trains it, and reads for all trials only once what they share."""
+        if self is Searched.encoder:
+            return partial(encoder.train, read_data=Shared())
+        return cross_encoder.train
 
 
 class Sampler(StrEnum):
@@ -88,12 +116,18 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def search_params(
-    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped recipe.")],
+    model: Annotated[Searched, typer.Argument(help="What is trained.")],
     data: Annotated[Path, typer.Option(help="Folder that `model-factory prepare` wrote.", exists=True)],
     output: Annotated[Path, typer.Option(help="Folder of the trials, the plots and best.json.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="A TOML file, or the name of a shipped recipe; else the model's own.")
+    ] = None,
     space: Annotated[
-        str, typer.Option(help="A TOML file of keys and their ranges, or the name of a shipped one.")
-    ] = "encoder",
+        str | None,
+        typer.Option(
+            help="A TOML file of keys and their ranges, or the name of a shipped one; else its own."
+        ),
+    ] = None,
     sampler: Annotated[Sampler, typer.Option(help="How values are chosen.")] = Sampler.tpe,
     trials: Annotated[int, typer.Option(help="Trials in all, those of earlier calls included.", min=1)] = 20,
     storage: Annotated[
@@ -105,19 +139,25 @@ def search_params(
 ) -> None:
     """Try values of a recipe, end early those that fall behind, and say which were best.
 
-    Example: model-factory search-params encoder --data data/prepared --output runs/search --trials 30
-    --set budget.steps=400 --set validation.every_steps=50
+    Examples: model-factory search-params encoder --data data/prepared --output runs/search --trials 30
+    --set budget.steps=400 --set validation.every_steps=50;
+    model-factory search-params cross-encoder --data data/prepared --output runs/search-pairs
 
-    The same command goes on with an interrupted search. Plots: history.png, importance.png, slice.png.
+    The same command goes on with an interrupted search. Plots: history.png, importance.png, slice.png. An
+    encoder is judged by the split validation. A cross-encoder is judged by graded queries that its folds held
+    out and by the fit of products of the split validation; one whose made pairs fall behind learns no grade.
+    The best of many trials flatters itself: judge it again on what took no part.
     """
     runs.require_train_extra("torch", "transformers", "tensorboard", "matplotlib", "pyarrow", "optuna")
-    read(recipe, EncoderRecipe, changes)
+    recipe = recipe or model.shipped
+    model.read(recipe, changes)
     study = search(
+        model,
         recipe,
         changes,
         data,
         output,
-        read_space(space),
+        read_space(space or model.shipped),
         sampler,
         trials,
         storage or f"sqlite:///{(output / 'study.db').resolve()}",
@@ -131,6 +171,7 @@ def search_params(
 
 
 def search(
+    model: Searched,
     recipe: str,
     changes: list[str],
     data: Path,
@@ -145,7 +186,7 @@ def search(
 
     output.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    seed = read(recipe, EncoderRecipe, changes).seed
+    seed = model.read(recipe, changes).seed
     samplers: dict[Sampler, Callable[[], Any]] = {
         Sampler.grid: lambda: optuna.samplers.GridSampler(
             {key: values.grid(key) for key, values in space.items()}, seed=seed
@@ -162,18 +203,25 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
     )
     _claim(
-        study, {"recipe": recipe, "set": sorted(changes), "data": data_hash(data), "sampler": sampler.value}
+        study,
+        {
+            "model": model.value,
+            "recipe": recipe,
+            "set": sorted(changes),
+            "data": data_hash(data),
+            "sampler": sampler.value,
+        },
     )
     _end_killed(study, again=sampler is not Sampler.grid)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     done = len(study.get_trials(deepcopy=False, states=ended))
     if done and sampler is not Sampler.grid:
         study.sampler.reseed_rng()  # not the draws of the first call once more
-    shared = Shared()
+    train = model.trainer()
 
     def objective(trial: Any) -> float:
         chosen = {key: values.suggest(trial, key) for key, values in space.items()}
-        said = read(recipe, EncoderRecipe, [*changes, *map(override, chosen.items())])
+        said = model.read(recipe, [*changes, *map(override, chosen.items())])
         folder = output / f"trial-{trial.number:04}"
 
         def report(step: int, value: float) -> None:
@@ -183,11 +231,12 @@ def search(
                     raise optuna.TrialPruned(f"behind the median at step {step}")
 
         try:
-            summary = encoder.train(data, folder, said, report=report, read_data=shared)
+            summary = train(data, folder, said, report=report)
         finally:
-            for large in ("checkpoints", "model/model.safetensors"):
-                path = folder / large
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            for checkpoints in list(folder.rglob("checkpoints")):
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            for weights in list(folder.rglob("model.safetensors")):
+                weights.unlink()
         return float(summary["figures"][METRIC])
 
     if trials > done:

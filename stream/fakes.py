@@ -298,26 +298,37 @@ class ExactIndex:
     """`NearestIndex` that compares with every vector."""
 
     def __init__(self) -> None:
-        self._vectors: dict[int, FloatArray] = {}
+        self._vectors = np.zeros((64, DIMENSIONS), np.float32)
+        self._known = np.zeros(64, np.bool_)
+        self._used = 0
 
     def put(self, slot: int, vector: FloatArray) -> None:
         """Add or replace a vector."""
-        self._vectors[slot] = np.array(vector, np.float32)
+        while slot >= len(self._known):
+            self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
+            self._known = np.concatenate([self._known, np.zeros_like(self._known)])
+        self._vectors[slot], self._known[slot] = vector, True
+        self._used = max(self._used, slot + 1)
 
     def remove(self, slot: int) -> None:
         """Forget a slot."""
-        self._vectors.pop(slot, None)
+        if slot < len(self._known):
+            self._known[slot] = False
 
     def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
-        """Compare with all."""
-        slots = np.array(sorted(self._vectors), np.int32)
-        if not len(slots):
-            return [(slots, np.zeros(0, np.float32)) for _ in vectors]
-        cosines = np.atleast_2d(vectors) @ np.stack([self._vectors[int(slot)] for slot in slots]).T
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :limit]
-        return [
-            (slots[order], row[order].astype(np.float32)) for order, row in zip(best, cosines, strict=True)
-        ]
+        """Compare with all; of equals the lower slot comes first."""
+        cosines = np.atleast_2d(vectors) @ self._vectors[: self._used].T
+        slots = np.flatnonzero(self._known[: self._used]).astype(np.int32)
+        limit = min(limit, len(slots))
+        return [self._best(row[slots], slots, limit) for row in cosines] if len(vectors) else []
+
+    @staticmethod
+    def _best(cosines: FloatArray, slots: IntArray, limit: int) -> tuple[IntArray, FloatArray]:
+        if limit < len(cosines):
+            near = np.flatnonzero(cosines >= -np.partition(-cosines, limit)[limit])
+            cosines, slots = cosines[near], slots[near]
+        best = np.argsort(-cosines, kind="stable")[:limit]
+        return slots[best], cosines[best]
 
 
 class WordIndex:

@@ -55,10 +55,15 @@ def standardised(table: FloatArray) -> FloatArray:
     return scaled
 
 
+def linear(table: FloatArray) -> FloatArray:
+    """Score feature rows [N, len(FEATURES)] by the linear weights: [N]."""
+    scores: FloatArray = standardised(table) @ blend.WEIGHTS
+    return scores
+
+
 def blended(context: Context, candidates: Candidates) -> FloatArray:
     """Score candidates [N] by the linear weights, where the reranker cannot be asked."""
-    scores: FloatArray = standardised(features(context, candidates)) @ blend.WEIGHTS
-    return scores
+    return linear(features(context, candidates))
 
 
 def query_score(context: Context, candidates: Candidates) -> FloatArray:

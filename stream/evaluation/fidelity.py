@@ -23,7 +23,7 @@ from stream.core.explain import Cause, cause, without
 from stream.core.items import FloatArray
 from stream.core.listing import Composed, compose
 from stream.core.policy import Policy
-from stream.core.ranking import final_scores
+from stream.core.ranking import features, final_scores
 from stream.core.rules.in_force import NO_RULES
 from stream.evaluation.intervals import Bootstrap
 from stream.evaluation.next_item import Ranking, seed_of
@@ -106,7 +106,7 @@ class Fidelity:
     def _erased(self, asked: ListAsked, named: Cause, slot: int, score: float) -> Erased:
         context = asked.again(without(asked.context.state, named))
         candidates = gather(context, self.policy)
-        scores = self.ranking.score(context, candidates)
+        scores = self.ranking.score(features(context, candidates))
         made = compose(context, candidates, scores, self.policy, NO_RULES, seed_of(asked))
         places = np.flatnonzero(candidates.slots == slot)
         if not len(places):

@@ -16,18 +16,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.candidates import OFFERS, Candidates
-from stream.core.context import Context
+from stream.core.candidates import OFFERS
 from stream.core.items import FloatArray
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.listing import Composed, compose
 from stream.core.policy import Policy
-from stream.core.ranking import FEATURES, blended, features
+from stream.core.ranking import FEATURES, features, linear
 from stream.core.rules.in_force import NO_RULES
 from stream.evaluation import metrics
 from stream.evaluation.baselines import Baseline, ItemKnn, Popularity
 from stream.evaluation.cold_start import NewItems
 from stream.evaluation.intervals import Bootstrap
+from stream.evaluation.left_out import LeftOut
 from stream.evaluation.replay import LISTS_PER_SESSION, POLICY, ListAsked, Vectors, replay
 from stream.evaluation.sessions import Session
 from stream.models.loading import Network
@@ -72,8 +72,8 @@ class Ranking(Protocol):
     def learns(self) -> bool:
         """Whether it wants lists to learn from."""
 
-    def score(self, context: Context, candidates: Candidates) -> FloatArray:
-        """Score the candidates [N]."""
+    def score(self, rows: FloatArray) -> FloatArray:
+        """Score candidates by their feature rows [N, F]: [N], higher is better."""
 
     def learn(self, rows: FloatArray, target: int) -> None:
         """Learn from a list of a session that has ended: rows [n, F] and the place of the right one."""
@@ -102,10 +102,8 @@ class Learnt:
     def says(self) -> str:
         return f"learnt online from {self._learner.lists} lists"
 
-    def score(self, context: Context, candidates: Candidates) -> FloatArray:
-        if self._learner.lists < self._first_lists:
-            return blended(context, candidates)
-        return self._learner.score(features(context, candidates))
+    def score(self, rows: FloatArray) -> FloatArray:
+        return linear(rows) if self._learner.lists < self._first_lists else self._learner.score(rows)
 
     def learn(self, rows: FloatArray, target: int) -> None:
         self._learner.learn(rows, target)
@@ -120,8 +118,8 @@ class Served:
         self._network = network
         self.says = f"{name}, as it was written"
 
-    def score(self, context: Context, candidates: Candidates) -> FloatArray:
-        return self._network.score(features(context, candidates))
+    def score(self, rows: FloatArray) -> FloatArray:
+        return self._network.score(rows)
 
     def learn(self, rows: FloatArray, target: int) -> None:
         pass
@@ -133,8 +131,8 @@ class Blended:
     learns = False
     says = "linear blend, no learning"
 
-    def score(self, context: Context, candidates: Candidates) -> FloatArray:
-        return blended(context, candidates)
+    def score(self, rows: FloatArray) -> FloatArray:
+        return linear(rows)
 
     def learn(self, rows: FloatArray, target: int) -> None:
         pass
@@ -190,6 +188,7 @@ class Measured(NamedTuple):
     ranking: str
     warnings: Counter[str]
     new_items: NewItems
+    left_out: LeftOut
 
 
 def run(
@@ -228,7 +227,7 @@ def run(
     ended = 0
     digest = hashlib.sha256()
     warnings: Counter[str] = Counter()
-    new_items = NewItems()
+    new_items, left_out = NewItems(policy), LeftOut()
 
     def learnt(session: Session) -> None:
         nonlocal ended
@@ -244,8 +243,10 @@ def run(
 
     for asked in replay(sessions, vectors, choice.wanted, learnt, policy):
         place = target_of(asked)
+        rows = features(asked.context, asked.candidates)
         if choice.measured:
-            scores = ranking.score(asked.context, asked.candidates)
+            scores = ranking.score(rows)
+            left_out.note(asked.candidates, rows, scores, place, ranking.score)
             made = compose(asked.context, asked.candidates, scores, policy, NO_RULES, seed_of(asked))
             new_items.watch(asked, scores, made)
             if watch is not None:
@@ -263,9 +264,18 @@ def run(
             _note(asked_all, asked, scores, place)
         if ranking.learns and place is not None:
             keep = ~asked.candidates.seen
-            rows = features(asked.context, asked.candidates)[keep]
-            to_learn[asked.session.session_id].append((rows, int(keep[:place].sum())))
-    return Measured(window, asked_all, rankers, digest.hexdigest(), every, ranking.says, warnings, new_items)
+            to_learn[asked.session.session_id].append((rows[keep], int(keep[:place].sum())))
+    return Measured(
+        window=window,
+        asked=asked_all,
+        rankers=rankers,
+        lists_sha256=digest.hexdigest(),
+        learnt_every=every,
+        ranking=ranking.says,
+        warnings=warnings,
+        new_items=new_items,
+        left_out=left_out,
+    )
 
 
 def settled_from_ms(sessions: Sequence[Session], window: Window) -> int:
@@ -378,10 +388,13 @@ def figures(measured: Measured, seed: int = 0) -> dict[str, Any]:
     if plain:
         found["gain_over"] = _gains(measured, groups, seed)
     found["candidates"] = _candidates(asked)
-    found["sources"] = _sources(asked, ranks, window.at)
+    lost = measured.left_out.figures(window.at, groups, seed)
+    found["sources"] = {
+        name: {**row, "lost_without": lost[name]} for name, row in _sources(asked, ranks, window.at).items()
+    }
     found["history"] = _parts(_by_history(asked), ranks, window.at, groups, seed)
     found["after_events"] = _parts(_by_position(asked), ranks, window.at, groups, seed)
-    found["new_items"] = measured.new_items.figures(window.at)
+    found["new_items"] = measured.new_items.figures(window.at, seed)
     found["hit_rate_by_position"] = {
         name: _by_each_position(metrics.hits(np.array(tally.ranks), window.at), asked)
         for name, tally in measured.rankers.items()

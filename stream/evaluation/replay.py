@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream.adapters.usearch_index import UsearchIndex
 from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.bots import impossible
@@ -29,7 +28,7 @@ from stream.core.policy import Policy
 from stream.core.quality import Quality, assess
 from stream.core.state import UserState, apply, empty
 from stream.evaluation.sessions import Session, Step
-from stream.fakes import WordIndex
+from stream.fakes import ExactIndex, WordIndex
 from stream.list_context import context_of
 from stream.ports import ItemVector
 from stream.telemetry import Telemetry
@@ -80,7 +79,7 @@ class Shop:
     """All that the worker keeps, in memory: catalogue, signals, states of shoppers."""
 
     def __init__(self, vectors: Vectors, policy: Policy = POLICY) -> None:
-        self._catalog = CatalogView(UsearchIndex, WordIndex(), Telemetry(), policy)
+        self._catalog = CatalogView(ExactIndex, WordIndex(), Telemetry(), policy)
         self._policy = policy
         self._vectors = vectors
         self._rows: dict[str, signals.ItemSignals] = {}

@@ -43,20 +43,26 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
             table.add_row(name.replace("_", " "), str(row["lists"]), *cells)
         parts.append(table)
     sources = Table("source of candidates", "a list", "recall", "only by it", "share of hits")
+    lost = Table("lost without a source", f"HR@{at}", f"MRR@{at}")
     for name, row in found["sources"].items():
         sources.add_row(
             name,
             f"{row['candidates']:.0f}",
             *(_number(row[column]) for column in ("recall", "recall_only_by_it", "share_of_hits")),
         )
+        if row["candidates"]:
+            without = (row["lost_without"][one] for one in (f"hr_at_{at}", f"mrr_at_{at}"))
+            lost.add_row(name, *(_with_interval(one["value"], one) for one in without))
     union = found["candidates"]
     sources.add_row("together", f"{union['mean']:.0f}", _number(union["recall"]), "", "")
     sources.add_row("the best 200 of them", "", _number(union["recall_at_200"]), "", "")
     young = Table("items younger than a week", "")
     for name, value in found["new_items"].items():
-        if name != "days":
-            young.add_row(name.replace("_", " "), "" if value is None else f"{value:g}")
-    return Group(*parts, sources, young, *_notes(found))
+        if name not in ("days", "intervals"):
+            bounds = found["new_items"]["intervals"].get(name)
+            said = _with_interval(value, bounds) if bounds else "" if value is None else f"{value:g}"
+            young.add_row(name.replace("_", " "), said)
+    return Group(*parts, sources, lost, young, *_notes(found))
 
 
 def compared(found: Mapping[str, Any]) -> RenderableType:
@@ -91,6 +97,8 @@ def write_plots(found: Mapping[str, Any], folder: Path) -> list[Path]:
         "position": _plot_positions,
         "history": _plot_history,
         "sources": _plot_sources,
+        "left_out": _plot_left_out,
+        "new_items": _plot_new_items,
     }
     written = []
     try:
@@ -136,6 +144,32 @@ def _plot_sources(axes: Any, found: Mapping[str, Any]) -> None:
     axes.invert_yaxis()
     axes.set(xlabel="share of lists")
     axes.legend()
+
+
+def _plot_left_out(axes: Any, found: Mapping[str, Any]) -> None:
+    at = found["at"]
+    named = {name: row for name, row in found["sources"].items() if row["candidates"]}
+    lost = {name: row["lost_without"][f"hr_at_{at}"] for name, row in named.items()}
+    values = [one["value"] for one in lost.values()]
+    bounds = [[abs(one["value"] - one[bound]) for one in lost.values()] for bound in ("low", "high")]
+    axes.barh(list(lost), values, xerr=bounds, capsize=3)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"HR@{at} lost without the source, by score alone")
+
+
+def _plot_new_items(axes: Any, found: Mapping[str, Any]) -> None:
+    at, young = found["at"], found["new_items"]
+    bars = {
+        "of places": young["share_of_places"],
+        "of places,\nwithout exploration": young["share_of_places_without_exploration"],
+        "of next items": young["share_of_targets"],
+        f"HR@{at}\nwhere next": young[f"hr_at_{at}"],
+        f"HR@{at}\nwithout exploration": young[f"hr_at_{at}_without_exploration"],
+    }
+    drawn = axes.bar(list(bars), [value or 0.0 for value in bars.values()])
+    axes.bar_label(drawn, [_number(value) for value in bars.values()])
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set(ylabel="share", title="items younger than a week")
 
 
 def _metrics(at: int) -> list[str]:

@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.candidates import Candidates
-from stream.core.context import Context
 from stream.core.items import FloatArray
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.policy import DAY_MS
-from stream.core.ranking import CLIP, FEATURES, features
+from stream.core.ranking import CLIP, FEATURES
 from stream.evaluation import next_item
 from stream.evaluation.next_item import Window
 from stream.evaluation.replay import Vectors
@@ -51,13 +49,13 @@ class _Learning:
     def says(self) -> str:
         return f"learnt online from {self.learner.lists} lists"
 
-    def score(self, context: Context, candidates: Candidates) -> FloatArray:
+    def score(self, rows: FloatArray) -> FloatArray:
         for _ in range(self._again):
-            for rows, target in self._kept:
-                self.learner.learn(rows, target)
+            for kept, target in self._kept:
+                self.learner.learn(kept, target)
         self._again = 0
         self._kept.clear()
-        return self.learner.score(features(context, candidates))
+        return self.learner.score(rows)
 
     def learn(self, rows: FloatArray, target: int) -> None:
         self.learner.learn(rows, target)

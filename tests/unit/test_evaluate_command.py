@@ -66,7 +66,10 @@ def test_a_second_run_gives_the_same_lists_with_vectors_from_the_cache(log: Path
 def test_without_json_there_are_tables(log: Path, cache: Path) -> None:
     result = next_item(log, cache)
     assert result.exit_code == 0, result.output
-    for word in ("HR@20", "item-kNN", "first session", "source of candidates", "digest of all lists"):
+    for word in (
+        *("HR@20", "item-kNN", "first session", "source of candidates", "lost without a source"),
+        *("share of targets", "hr at 20 without exploration", "digest of all lists"),
+    ):
         assert word in result.stdout
 
 
@@ -75,7 +78,7 @@ def test_plots_are_written_with_a_page_that_shows_them(log: Path, cache: Path, t
     folder = tmp_path / "report"
     found(next_item(log, cache, "--json", "-", "--plots", str(folder)))
     page = (folder / "index.html").read_text("utf-8")
-    for name in ("position", "history", "sources"):
+    for name in ("position", "history", "sources", "left_out", "new_items"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{name}.png" in page
     assert "item-kNN" in page

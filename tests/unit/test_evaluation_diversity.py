@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_log import GAP_MS, START_MS, hashed, read_sessions, write_log
 
-from stream.core.policy import ExplorationPolicy, Policy
+from stream.core.policy import DAY_MS, ExplorationPolicy, Policy
 from stream.evaluation import diversity_curve, next_item
 from stream.evaluation.next_item import Blended, Measured, Window, seed_of
 from stream.evaluation.policies import Policies
@@ -67,3 +67,25 @@ def test_without_exploration_nothing_new_is_tried(sessions: list[Session]) -> No
     policy = Policy(exclude_bought_days=0.0, exploration=ExplorationPolicy(slots=0))
     found = next_item.figures(run(with_newcomer(sessions), policy))["new_items"]
     assert found["share_of_places_explored"] == 0.0
+    assert found["share_of_places"] == found["share_of_places_without_exploration"]
+    assert found["hr_at_20"] == found["hr_at_20_without_exploration"]
+    none = {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["intervals"]["hr_at_20_added_by_exploration"] == none
+
+
+def test_an_item_is_young_for_a_week_from_its_first_appearance() -> None:
+    def session(name: str, day: float, *items: str) -> Session:
+        at_ms = START_MS + int(day * DAY_MS)
+        return Session(name, "", tuple(Step(item, at_ms, text=item) for item in items))
+
+    sessions = [session(f"early-{day}", day, "mug", "cup", "pan") for day in range(10)]
+    sessions += [session("newcomer", 10.0, "mug", "jug")]
+    sessions += [session("young", 16.9, "mug", "jug"), session("old", 17.1, "mug", "jug")]
+    sessions += [session("never seen", 17.2, "mug", "tin")]
+    window = Window(sessions[-3].minute_ms)
+    found = next_item.figures(next_item.run(sessions, {}, window, Blended(), plain=False))["new_items"]
+    assert found["lists_that_wanted_one"] == 1
+    assert found["share_of_targets"] == pytest.approx(1 / 3, abs=1e-4)
+    assert found["hr_at_20"] == 1.0
+    assert found["intervals"]["hr_at_20"] == {"low": 1.0, "high": 1.0}
+    assert found["share_of_places"] == pytest.approx(1 / 9, abs=1e-4)

@@ -13,8 +13,6 @@ from builders import item_vector, raw_click
 from shops import Shop
 from small_log import hashed, read_sessions, write_log
 
-from stream.adapters.usearch_index import UsearchIndex
-from stream.catalog import CatalogView
 from stream.core import signals
 from stream.core.events import RecommendationList, RecommendedItem
 from stream.core.explain import explain
@@ -27,7 +25,6 @@ from stream.core.rules.in_force import NO_RULES
 from stream.evaluation.next_item import seed_of
 from stream.evaluation.replay import POLICY, ListAsked, replay
 from stream.evaluation.sessions import Session, texts
-from stream.fakes import WordIndex
 from stream.item_signals import SignalFolder
 from stream.models.loading import load_reranker
 from stream.models.repository import DEFAULT
@@ -66,11 +63,10 @@ class ShippedReranker:
 
 
 class LiveShop(Shop):
-    """A worker on the fakes with the index that serves, its clock being the events'."""
+    """A worker on the fakes with the shipped reranker, its clock being the events'."""
 
     def __init__(self, vectors: dict[str, FloatArray]) -> None:
         super().__init__(POLICY, stocked=False)
-        self.catalog = CatalogView(UsearchIndex, WordIndex(), self.telemetry, POLICY)
         self.reranker: ShippedReranker = ShippedReranker()  # type: ignore[assignment]
         self.start()
         self._vectors = vectors

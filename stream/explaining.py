@@ -22,8 +22,8 @@ from stream.core.policy import Policy
 from stream.core.ranking import features
 from stream.core.state import UserState
 from stream.errors import ModelUnavailable
+from stream.list_maker import ListMaker, Made, Moment
 from stream.ports import Reranker, StateStore
-from stream.recommender import Moment, Recommender, Remade
 
 EVENTS_TRIED = 20
 """Items of the shopper's that are thought away one by one, newest first, to see which one carries an item."""
@@ -88,13 +88,13 @@ class Explainer:
         self,
         *,
         states: StateStore,
-        recommender: Recommender,
+        lists: ListMaker,
         reranker: Reranker,
         catalog: CatalogView,
         policy: Policy,
     ) -> None:
         self._states = states
-        self._recommender = recommender
+        self._lists = lists
         self._reranker = reranker
         self._catalog = catalog
         self._policy = policy
@@ -110,7 +110,7 @@ class Explainer:
         """
         state = (await self._states.load([user_id]))[user_id]
         moment = _moment(state, placement)
-        made = await self._recommender.remade(state, moment)
+        made = await self._lists.made(state, moment)
         became = account.fate(
             made.context, made.found, made.scores, self._policy, made.seed, made.stays, item_id
         )
@@ -147,7 +147,7 @@ class Explainer:
             propensity=1.0 if one is None else one.propensity,
         )
 
-    async def _score(self, made: Remade, position: int) -> Score:
+    async def _score(self, made: Made, position: int) -> Score:
         """Take a score apart, by walks through the reranker or, where it is away, by the linear weights."""
         context, found, rules = made.context, made.found, made.context.rules
         if "reranker" in made.model_versions:
@@ -165,14 +165,14 @@ class Explainer:
         return account.taken_apart(context, found, position, by_feature, mean_score, rules, exact=True)
 
     async def _change(
-        self, state: UserState, moment: Moment, made: Remade, became: Fate, item_id: str
+        self, state: UserState, moment: Moment, made: Made, became: Fate, item_id: str
     ) -> Change:
         if became.stage != "listed":
             return _cure(became)
         position = _position(made, item_id)
         assert position is not None
         for named in _tries(state, made, position):
-            again = await self._recommender.remade(without(state, named), moment)
+            again = await self._lists.made(without(state, named), moment)
             if item_id not in _listed(again):
                 if named.search:
                     query = state.searches[-1].query
@@ -193,7 +193,7 @@ class Explainer:
         )
 
 
-def _tries(state: UserState, made: Remade, position: int) -> Iterator[Cause]:
+def _tries(state: UserState, made: Made, position: int) -> Iterator[Cause]:
     """What may carry an item, the cause that its reason names first."""
     named = cause(made.context, made.found, position)
     if named.names_event:
@@ -226,7 +226,7 @@ def _cure(became: Fate) -> Change:
     return Change("its score is high enough: what took its place would have to go")
 
 
-def _position(made: Remade, item_id: str) -> int | None:
+def _position(made: Made, item_id: str) -> int | None:
     slot = made.context.items.slot(item_id)
     if slot is None:
         return None
@@ -234,12 +234,12 @@ def _position(made: Remade, item_id: str) -> int | None:
     return int(places[0]) if len(places) else None
 
 
-def _listed(made: Remade) -> set[str]:
+def _listed(made: Made) -> set[str]:
     slots = made.found.slots[[one.position for one in made.composed.chosen]]
     return {made.context.items.at(slot).item_id for slot in slots.tolist()}
 
 
-def _above_the_rest(made: Remade, position: int) -> float:
+def _above_the_rest(made: Made, position: int) -> float:
     """By how much a listed item's score is above the best that is not in the list."""
     chosen = {one.position: one.score for one in made.composed.chosen}
     final = account.finals(made.context, made.found, made.scores)

@@ -43,10 +43,11 @@ from stream.explaining import Explainer
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
+from stream.list_maker import Deadlines, ListMaker
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.process import listen, run_until_closed, set_up_log, stop_on_signals
 from stream.product_fit import FitReader
-from stream.recommender import Deadlines, Recommender
+from stream.recommender import Recommender
 from stream.republisher import Republisher
 from stream.rules import LiveRules
 from stream.shown_lists import ShownLists
@@ -200,33 +201,42 @@ class Worker:
             now_ms=_now_ms,
             telemetry=telemetry,
         )
-        recommender = Recommender(
-            states=states,
+        list_log = ListLog(publisher, config.trainer.list_share)
+        lists = ListMaker(
             encoder=encoder,
             reranker=reranker,
             pair_scores=pair_scores,
             background=background,
             read_best=config.triton.cross_encoder_best,
-            publisher=publisher,
-            list_log=ListLog(publisher, config.trainer.list_share),
-            attributor=attributor,
+            list_log=list_log,
             catalog=view,
             learnt=learnt,
             rules=rules,
-            shown=shown,
-            in_order=in_order,
             policy=config.policy,
             deadlines=Deadlines(
                 encode_s=config.triton.encode_deadline_ms / 1000,
                 rerank_s=config.triton.rerank_deadline_ms / 1000,
             ),
+            now_ms=_now_ms,
+            telemetry=telemetry,
+        )
+        recommender = Recommender(
+            states=states,
+            lists=lists,
+            background=background,
+            publisher=publisher,
+            attributor=attributor,
+            list_log=list_log,
+            shown=shown,
+            in_order=in_order,
+            policy=config.policy,
             searches_topic=config.topics.searches,
             now_ms=_now_ms,
             telemetry=telemetry,
         )
         explainer = Explainer(
             states=states,
-            recommender=recommender,
+            lists=lists,
             reranker=patient_reranker,
             catalog=view,
             policy=config.policy,

@@ -35,9 +35,10 @@ from stream.fakes import (
 from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
+from stream.list_maker import Deadlines, ListMaker
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.ports import ItemVector, RawMessage
-from stream.recommender import Deadlines, Recommender
+from stream.recommender import Recommender
 from stream.republisher import Republisher
 from stream.rules import LiveRules
 from stream.shown_lists import ShownLists
@@ -156,23 +157,32 @@ class Shop:
             now_ms=lambda: self.now_ms,
             telemetry=self.telemetry,
         )
-        self.worker = Recommender(
-            states=around(self.states),
+        list_log = ListLog(around(self.publisher), self.list_share)
+        self.lists = ListMaker(
             encoder=around(self.encoder),
             reranker=around(self.reranker),
             pair_scores=self.pair_scores,
             background=self.background,
             read_best=CROSS_BEST,
-            publisher=around(self.publisher),
-            list_log=ListLog(around(self.publisher), self.list_share),
-            attributor=Attributor(around(self.kept), around(self.publisher), self.policy, self.telemetry),
+            list_log=list_log,
             catalog=self.catalog,
             learnt=self.learnt,
             rules=self.rules,
+            policy=self.policy,
+            deadlines=Deadlines(),
+            now_ms=lambda: self.now_ms,
+            telemetry=self.telemetry,
+        )
+        self.worker = Recommender(
+            states=around(self.states),
+            lists=self.lists,
+            background=self.background,
+            publisher=around(self.publisher),
+            attributor=Attributor(around(self.kept), around(self.publisher), self.policy, self.telemetry),
+            list_log=list_log,
             shown=self.shown,
             in_order=in_order,
             policy=self.policy,
-            deadlines=Deadlines(),
             searches_topic="searches",
             now_ms=lambda: self.now_ms,
             telemetry=self.telemetry,

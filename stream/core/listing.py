@@ -191,3 +191,8 @@ def category_cap(limit: int) -> Cap:
 def recommendation_id(user_id: str, sequence: int) -> str:
     """An id that the same list always has and that does not show the shopper's."""
     return hashlib.blake2b(f"{sequence}:{user_id}".encode(), digest_size=12).hexdigest()
+
+
+def seed_of(list_id: str) -> int:
+    """What chance is drawn from where a list is composed: its id, so that anyone can draw again."""
+    return int(list_id[:16], 16)

@@ -21,6 +21,8 @@ USE_CASES = [
         "item_signals",
         "learnt",
         "list_context",
+        "list_maker",
+        "query_vectors",
         "pair_scores",
         "product_fit",
         "ports",

@@ -27,12 +27,8 @@ PAIRS_A_REQUEST = 5
 """A list's ten go in two requests, so that two instances of the model work on them at once."""
 PAIRS_IN_FLIGHT = 256
 """Where so many are asked for already, more would only come too late."""
-LATE_S = 1.5
-"""How long an answer is waited for, also when its list went without it; the next one may want it.
-
-Longer than the second that Triton takes to say that a model's process died, so that the first request hears
-it.
-"""
+LATE_S = 1.0
+"""How long an answer is waited for, also when its list went without it; the next one may want it."""
 QUEUE = 2_000
 BACKGROUND_PAIRS = 4
 """Pairs of items in one request: few, so that a search which comes meanwhile waits little."""

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -98,6 +99,7 @@ class TritonModel:
         self._version = version
         self._breakers: dict[str, CircuitBreaker] = {}
         self._reloading: asyncio.Task[None] | None = None
+        self._reloads = 0
 
     async def infer(
         self, inputs: list[InferInput], output: str, timeout_s: float, version: str = ""
@@ -126,7 +128,7 @@ class TritonModel:
                 client_timeout=max(timeout_s, HEARD_OUT_S),
             )
         )
-        call.add_done_callback(self._heard)
+        call.add_done_callback(partial(self._heard, self._reloads))
         try:
             result = await asyncio.wait_for(asyncio.shield(call), timeout_s)
             tensor = result.as_numpy(output)
@@ -162,10 +164,15 @@ class TritonModel:
             f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
         )
 
-    def _heard(self, call: asyncio.Future[Any]) -> None:
-        """Have the model loaded again where an answer, late or not, says that its process died."""
+    def _heard(self, reloads: int, call: asyncio.Future[Any]) -> None:
+        """Have the model loaded again where an answer, late or not, says that its process died.
+
+        Args:
+            reloads: how often it had been, when the call began: a later one has mended what is told here.
+        """
         error = None if call.cancelled() else call.exception()
-        if STUB_DIED in str(error) and (self._reloading is None or self._reloading.done()):
+        idle = self._reloading is None or self._reloading.done()
+        if STUB_DIED in str(error) and idle and reloads == self._reloads:
             self._reloading = asyncio.ensure_future(self._reload())
 
     async def _reload(self) -> None:
@@ -186,6 +193,7 @@ class TritonModel:
             )
         except (InferenceServerException, grpc.RpcError) as error:
             log.warning("Triton did not load model %s again: %s", self.name, error)
+        self._reloads += 1
 
 
 class TritonEncoder:

@@ -130,6 +130,14 @@ def test_products_of_the_targets_are_weighted_means_of_the_teachers_cosines(
     assert parquet.read_table(output / "distil.parquet").column_names == ["text", "kind"]
 
 
+def test_texts_of_the_wanted_kinds_alone_are_taught(data: Path, as_served: Path, tmp_path: Path) -> None:
+    distil.distil(data, tmp_path / "out", [as_served], kinds=["offer", "query"], only_vectors=True)
+    with np.load(tmp_path / "out" / "distil.npz", allow_pickle=False) as file:
+        assert file["texts"].tolist() == ["laptop", "usb cable"]
+    with pytest.raises(typer.BadParameter, match="product, offer"):
+        distil.distil(data, tmp_path / "out", [as_served], kinds=["offers"], only_vectors=True)
+
+
 def test_aligned_teachers_say_what_they_say_on_average_in_the_space_of_the_first() -> None:
     rng = np.random.default_rng(0)
     first = distil._normed(rng.normal(size=(400, 8)).astype(np.float32))

@@ -104,6 +104,7 @@ def make_encoder(
             weights if given else FIRST_COUNTS_TWICE,
             align=True,
             only_vectors=True,
+            kinds=["product", "offer"],
             threads=threads,
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 import typer
@@ -48,6 +48,10 @@ def distil(
     only_vectors: Annotated[
         bool, typer.Option("--only-vectors", help="Write the teachers' vectors and train nothing.")
     ] = False,
+    kinds: Annotated[
+        list[str],
+        typer.Option("--kind", help="Teach these texts alone: product, offer, query; else all."),
+    ] = [],  # noqa: B006 - typer's way
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     threads: Annotated[int, typer.Option(help="Threads of a teacher's forward.", min=1)] = 1,
 ) -> None:
@@ -61,7 +65,13 @@ def distil(
     """
     shares = _shares(weights, len(teachers))
     targets = output / TARGETS
-    texts = corpus.read([data])
+    if unknown := set(kinds) - set(get_args(corpus.Kind)):
+        raise typer.BadParameter(
+            f"--kind {min(unknown)}: texts are of the kinds {', '.join(get_args(corpus.Kind))}."
+        )
+    texts = [text for text in corpus.read([data]) if not kinds or text.kind in kinds]
+    if not texts:
+        raise typer.BadParameter(f"{data} has no text of the kind {', '.join(kinds)}.")
     console.print(f"{len(texts)} texts")
     make(texts, [Teacher(folder, threads) for folder in teachers], shares, output, align=align)
     console.print(f"wrote {targets}")

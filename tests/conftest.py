@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+with suppress(ImportError):  # of the extra `evaluate`
+    # Before anything loads usearch: that opens its library to all, and onnxruntime then dies as it is loaded.
+    import onnxruntime  # noqa: F401
+
 from stream.local.processes import marked
 from stream.local.stack import Stack
 

@@ -32,7 +32,7 @@ from stream.importers.replay import Pace
 from stream.local.stack import Stack, default_folder
 
 MAX_UNACKNOWLEDGED = 500
-LAST_LISTS_WAIT_S = 5.0
+LAST_LISTS_WAIT_S = 60.0
 ENCODING_WAIT_S = 180.0
 POLL_S = 0.1
 TRITON_POLL_S = 1.0

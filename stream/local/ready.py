@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 5.0
+"""For one answer of a model or a worker; where everything starts at once on few cores, they come late."""
 
 
 class KafkaReady(msgspec.Struct, frozen=True, tag=True):

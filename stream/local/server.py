@@ -40,7 +40,7 @@ class Server(msgspec.Struct, frozen=True):
     ready: Ready
     before: Once | None = None
     scratch: str | None = None
-    start_timeout_s: float = 120.0
+    start_timeout_s: float = 300.0
     stop_timeout_s: float = 10.0
 
 

@@ -189,7 +189,7 @@ class Stack:
         running = self.is_running()
         if running:
             with suppress(LocalStackError):
-                self._ask(Check(), timeout_s=10.0)
+                self._ask(Check(), timeout_s=15.0)
         state = self._state()
         if state is None:
             return Status("up" if running else "down", str(self.folder))
@@ -293,7 +293,7 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.down(now=True)
 
-    def _ask(self, request: Stop | Again | Check, timeout_s: float = 150.0) -> None:
+    def _ask(self, request: Stop | Again | Check, timeout_s: float = 330.0) -> None:
         try:
             control = Control.connect(self.folder)
         except OSError:

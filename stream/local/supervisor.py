@@ -28,7 +28,7 @@ from stream.local.server import Endpoints, Server, ServerState, StackState, last
 
 _LARGEST_LOG_BYTES = 8 * 1024 * 1024
 _POLL_S = 0.05
-_ANSWER_S = 3.0
+_ANSWER_S = 8.0
 
 
 class Unit:

@@ -146,7 +146,7 @@ def scores(made: dict[str, Any]) -> dict[str, float]:
     return {item["item_id"]: item["score"] for item in made["items"]}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_mixed(
     run: Any, repository: Path, wait_until: Any
 ) -> None:
@@ -170,17 +170,19 @@ def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_m
         sent: list[dict[str, Any]] = []
 
         async def keep_searching() -> None:
-            for number in itertools.count():
-                sent.append(await engine.search(f"shopper-{number}", QUERIES[number % len(QUERIES)]))
-                await asyncio.sleep(0.05)  # the load: twenty searches a second
+            """Search as fast as lists come: four that wait for theirs, at any time."""
+            for number in numbers:
+                event = await engine.search(f"shopper-{number}", QUERIES[number % len(QUERIES)])
+                sent.append(event)
+                await engine.list_for(event)
 
-        searching = asyncio.ensure_future(keep_searching())
+        numbers = itertools.count()
+        searching = asyncio.gather(*(keep_searching() for _ in range(4)))
+        await engine.list_for(await wait_until(lambda: sent and sent[0]))
 
         async def list_by(version: str) -> None:
-            """Wait until a search that comes from now on is answered by a version."""
-            begun = len(sent)
-            await wait_until(lambda: len(sent) > begun)
-            made = await engine.list_for(sent[begun])
+            """Expect that a search which comes now is answered by a version."""
+            made = await engine.list_for(await engine.search(f"asker-{len(sent)}", QUERIES[0]))
             assert made["model_versions"]["encoder"] == version
 
         make(repository / "encoder", 2, turn=1, figure=0.71)
@@ -205,14 +207,12 @@ def test_an_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_m
     run(body)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", ["reranker", "cross_encoder"])
 def test_a_reranker_or_cross_encoder_takes_over_under_load_and_goes_back_without_a_list_lost_or_without_it(
     run: Any, repository: Path, wait_until: Any, model: str
 ) -> None:
     async def body(engine: Any) -> None:
-        for deadline in ("RERANK", "ENCODE", "CROSS_ENCODE"):
-            engine.env[f"STREAMREC_TRITON__{deadline}_DEADLINE_MS"] = "10000"
         engine.env["STREAMREC_TRITON__CROSS_ENCODER_BEST"] = "3"  # of ten, one instance would be overloaded
         await engine.worker().ready()
         await engine.load_shop(36)
@@ -220,18 +220,21 @@ def test_a_reranker_or_cross_encoder_takes_over_under_load_and_goes_back_without
         sent: list[dict[str, Any]] = []
 
         async def keep_searching() -> None:
-            for number in itertools.count():
+            """Search as fast as lists come: two that wait for theirs, at any time."""
+            for number in numbers:
                 query = f"red mug {number}"  # another one each time: none is remembered
-                sent.append(await engine.search(f"shopper-{number}", query))
-                await asyncio.sleep(0.2)  # the load: five searches a second
+                event = await engine.search(f"shopper-{number}", query)
+                sent.append(event)
+                await engine.list_for(event)
 
-        searching = asyncio.ensure_future(keep_searching())
+        numbers = itertools.count()
+        searching = asyncio.gather(*(keep_searching() for _ in range(2)))
+        await engine.list_for(await wait_until(lambda: sent and sent[0]))
 
         async def list_by(version: str) -> None:
-            """Wait until a search that comes from now on is answered by a version."""
-            begun = len(sent)
-            await wait_until(lambda: len(sent) > begun)
-            made = await engine.list_for(sent[begun])
+            """Expect that a search which comes now is answered by a version."""
+            asker = f"asker-{version}-{len(sent)}"
+            made = await engine.list_for(await engine.search(asker, f"red mug for {asker}"))
             assert made["model_versions"].get(model) == version, made["degraded"]
 
         await list_by("1")
@@ -254,7 +257,7 @@ def test_a_reranker_or_cross_encoder_takes_over_under_load_and_goes_back_without
     run(body)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_who_changes_versions_while_another_does_is_told_who_and_changes_nothing(
     run: Any, repository: Path
 ) -> None:
@@ -273,7 +276,7 @@ def test_who_changes_versions_while_another_does_is_told_who_and_changes_nothing
     run(body)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_version_with_a_wrong_file_or_worse_figures_or_wrong_answers_is_refused(
     run: Any, repository: Path
 ) -> None:

@@ -39,7 +39,7 @@ def test_the_publisher_and_the_reader_of_the_readme_work_as_they_stand(run: Any,
                 cwd=tmp_path,
                 stdout=asyncio.subprocess.PIPE,
             )
-            out, _ = await asyncio.wait_for(process.communicate(), 60)
+            out, _ = await asyncio.wait_for(process.communicate(), 300)
             assert process.returncode == 0
             return out.decode()
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.servers
 def why(worker: Any, user: str, item: str) -> Any:
     """What a worker says of an item; it makes a list several times for it."""
     url = f"http://127.0.0.1:{worker.port}/explain?user={user}&item={item}"
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=300) as answer:
         return json.load(answer)
 
 

@@ -10,10 +10,12 @@ import pytest
 pytestmark = pytest.mark.servers
 
 
-def test_two_workers_share_the_shoppers_and_take_over_from_each_other(run: Any, wait_until: Any) -> None:
+def test_two_workers_share_the_shoppers_and_take_over_from_each_other(
+    run: Any, wait_until: Any, quick_death: dict[str, str]
+) -> None:
     async def body(engine: Any) -> None:
         first = await engine.worker().ready()
-        second = await engine.worker().ready()
+        second = await engine.worker(**quick_death).ready()
         items = await engine.load_shop()
         users = [f"user-{number}" for number in range(24)]
 

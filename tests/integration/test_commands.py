@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ class Shop:
 
     def run(self, *arguments: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
-        out, err = process.communicate(stdin, timeout=60)
+        out, err = process.communicate(stdin, timeout=300)
         assert process.returncode == code, err
         return subprocess.CompletedProcess(arguments, code, out, err)
 
@@ -75,7 +74,7 @@ class Shop:
 
         async def read() -> list[Any]:
             async with consumer(self.config.kafka, topic, auto_offset_reset="earliest") as reader:
-                return [await asyncio.wait_for(reader.getone(), 20) for _ in range(count)]
+                return [await asyncio.wait_for(reader.getone(), 300) for _ in range(count)]
 
         return asyncio.run(read())
 
@@ -113,14 +112,6 @@ def _list(user: str, sequence: int, item: str = "i1") -> bytes:
     ).encode()
 
 
-def _eventually(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return value
-
-
 def test_topics_are_made_and_listed_by_command(shop: Shop) -> None:
     assert "exists, 3 partitions" in shop.run("topics", "create").stdout
     listed = json.loads(shop.run("topics", "list", "--json").stdout)
@@ -156,7 +147,7 @@ def test_publish_ends_at_once_on_ctrl_c_while_it_waits_for_a_line(shop: Shop) ->
     process.stdin.flush()
     shop.read(shop.config.topics.clicks, 1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(300) == 130
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     process.stdin.close()
@@ -237,7 +228,7 @@ def test_a_replay_broken_off_by_ctrl_c_notes_its_place(shop: Shop) -> None:
     process = shop.start("replay", "synthetic", "--rate", "50", "--checkpoint", "c.json")
     shop.read(shop.config.topics.clicks, 10)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(300) == 130
     row = json.loads((shop.folder / "c.json").read_text())["row"]
     assert row >= 10
 
@@ -269,7 +260,7 @@ def test_watch_ends_on_ctrl_c_with_130(shop: Shop) -> None:
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["user_id"] == "ann"
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(300) == 130
 
 
 def _remember(shop: Shop, user: str) -> None:

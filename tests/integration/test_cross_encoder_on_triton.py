@@ -19,7 +19,7 @@ from stream.local.stack import Stack
 
 pytestmark = pytest.mark.servers
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 300.0
 
 Pair = tuple[str | bytes, str | bytes]
 

@@ -19,7 +19,7 @@ from stream.models.repository import DEFAULT, versions
 
 pytestmark = pytest.mark.servers
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 300.0
 
 
 class Reranker:

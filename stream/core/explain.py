@@ -18,28 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import blend
-from stream.core.candidates import OFFERS, RANGE, Candidates
+from stream.core.candidates import RANGE, Candidates
 from stream.core.context import SESSION_RECENCY, Context
-from stream.core.events import EVENT_TYPES
 from stream.core.evidence import BACKWARD, RECENCY, SHRINK
 from stream.core.features import GROUPS
-from stream.core.items import BoolArray, FloatArray
+from stream.core.items import FloatArray
 from stream.core.ranking import FEATURES, features, query_score, standardised
-from stream.core.state import ADD_TO_CART, PURCHASE, UserState
-
-TITLE_CHARS = 60
-
-CLOSE_TO_QUERY = 0.3
-"""The cosine from which an item without a word of the query is called close to it.
-
-Of random products of the Icecat catalogue 95 % lie below .25 to a query; of the ones judged most relevant
-95 % lie above .34 (version 2 of the encoder, 92 queries).
-"""
-CLOSE_TO_ITEM = 0.43
-"""The cosine from which two items are called similar.
-
-95 % of random pairs lie below .43 in the gift shop of Online Retail II and below .38 in the Icecat catalogue.
-"""
+from stream.core.sources import SOURCES
+from stream.core.sources.similar import CLOSE_TO_ITEM
+from stream.core.sources.source import Grounds, Say
+from stream.core.state import UserState
 
 UNLIKE = 0.3
 """The cross-encoder's score of an item's title and another's text below which they are not called similar.
@@ -52,28 +40,40 @@ same category it does not tell from one of another. So it takes claims away and 
 PAIRS_OF_ITEM = 10
 """Neighbours of the item in view that the cross-encoder reads when there is nothing else to do."""
 
-_CAUSES = ("search", "covisited", "profile", "history", "similar", "taste", "trending")
-_LAST_RESORTS = ("new", "session", RANGE)
-"""Named only where none of the others has anything to show."""
-SOURCES = {
+_BESIDE_SOURCES = {
+    "session": Say(
+        lambda grounds: grounds.candidates.seen,
+        lambda context, candidates, position, item_id: "you looked at it a moment ago",
+        itself=True,
+        last_resort=True,
+    ),
+    RANGE: Say(
+        lambda grounds: np.ones(len(grounds.candidates), np.bool_),
+        lambda context, candidates, position, item_id: "from our range",
+        last_resort=True,
+    ),
+}
+_said = {source.name: source.say for source in SOURCES if source.say is not None} | _BESIDE_SOURCES
+SAYS = dict(sorted(_said.items(), key=lambda named: named[1].last_resort))
+"""Who can be named as the `source` of an item, in this order where they did equally much."""
+FED = {
     cause: tuple(
         name
         for group in GROUPS
         if group.merit is not None and (group.merit.cause or group.merit.name) == cause
         for name in group.names
     )
-    for cause in _CAUSES + _LAST_RESORTS
+    for cause in SAYS
 }
-"""The values of `source`, each with the features it feeds; in this order where they did equally much."""
+"""The features that each feeds."""
 
 _FLOOR = np.float32(1e-4)
 """As in the features: so little of a sum counts as nothing."""
-_names = tuple(SOURCES)
-_trending = 1 << OFFERS.index("trending")
-_last_resorts = len(_CAUSES)
+_names = tuple(SAYS)
+_last_resorts = sum(not say.last_resort for say in SAYS.values())
 _weights = np.array(
     [
-        [weight if feature in fed else 0.0 for fed in SOURCES.values()]
+        [weight if feature in fed else 0.0 for fed in FED.values()]
         for feature, weight in zip(FEATURES, blend.WEIGHTS, strict=True)
     ],
     np.float32,
@@ -81,12 +81,10 @@ _weights = np.array(
 
 
 class _Causes(NamedTuple):
-    """For each candidate: the source that did most for it, and the rows that pull it most."""
+    """For each candidate: the source that did most for it, and for each source that names one, the row."""
 
     source: list[int]
-    covisited: list[int]
-    profile: list[int]
-    similar: list[int]
+    rows: dict[str, list[int]]
 
 
 _computed: WeakKeyDictionary[Candidates, _Causes] = WeakKeyDictionary()
@@ -122,13 +120,12 @@ def cause(context: Context, candidates: Candidates, position: int) -> Cause:
     if causes is None:
         causes = _computed[candidates] = _causes(context, candidates)
     source = _names[causes.source[position]]
-    item_id = ""
-    if source in ("covisited", "profile", "similar"):
-        item_id = candidates.row_items[getattr(causes, source)[position]]
-    elif source in ("history", "session"):
+    say, item_id = SAYS[source], ""
+    if say.row is not None:
+        item_id = candidates.row_items[causes.rows[source][position]]
+    elif say.itself:
         item_id = context.items.at(int(candidates.slots[position])).item_id
-    reason = _reason(context, candidates, position, source, item_id)
-    return Cause(source, reason, item_id, source == "search")
+    return Cause(source, say.reason(context, candidates, position, item_id), item_id, say.search)
 
 
 def without(state: UserState, named: Cause) -> UserState:
@@ -156,22 +153,18 @@ def claims(candidates: Candidates) -> NDArray[np.intp]:
 
 
 def _causes(context: Context, candidates: Candidates) -> _Causes:
-    rows = candidates.session_rows
     known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
     pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
     pulls[~known] = 0.0
     carried = _carried(candidates, pulls)
+    grounds = Grounds(context, candidates, pulls, carried, _likeness(context, candidates), ~candidates.seen)
     merits = _merits(context, candidates)
-    for merit, shown in zip(merits, _grounds(context, candidates, pulls, carried), strict=True):
-        merit[~shown] = -np.inf
+    for merit, say in zip(merits, SAYS.values(), strict=True):
+        merit[~say.shown(grounds)] = -np.inf
     named = merits[:_last_resorts].max(axis=0) > -np.inf
     merits[_last_resorts:, named] = -np.inf
-    return _Causes(
-        source=merits.argmax(axis=0).tolist(),
-        covisited=carried.argmax(axis=0).tolist() if rows else [],
-        profile=(pulls[rows:].argmax(axis=0) + rows).tolist() if len(pulls) > rows else [],
-        similar=_likeness(context, candidates).argmax(axis=0).tolist() if rows else [],
-    )
+    rows = {name: say.row(grounds).tolist() for name, say in SAYS.items() if say.row is not None}
+    return _Causes(merits.argmax(axis=0).tolist(), rows)
 
 
 def _carried(candidates: Candidates, pulls: FloatArray) -> FloatArray:
@@ -197,34 +190,11 @@ def _lost(weights: FloatArray, fade: float) -> FloatArray:
 
 
 def _merits(context: Context, candidates: Candidates) -> FloatArray:
-    """What each source did for each candidate [len(SOURCES), N]."""
+    """What each source did for each candidate [len(SAYS), N]."""
     merits: FloatArray = (standardised(features(context, candidates)) @ _weights).T
     merits[_names.index("search")] = query_score(context, candidates)
     merits -= merits.mean(axis=1, keepdims=True)
     return merits
-
-
-def _grounds(
-    context: Context, candidates: Candidates, pulls: FloatArray, carried: FloatArray
-) -> list[BoolArray]:
-    """For which candidates each of `SOURCES` has something to show."""
-    rows = candidates.session_rows
-    unseen = ~candidates.seen
-    grounds = {
-        "search": candidates.by("search")
-        & (context.query is not None)
-        & ((candidates.bm25 > 0) | (candidates.cosine_query >= CLOSE_TO_QUERY)),
-        "covisited": (carried > 0).any(axis=0) & unseen,
-        "profile": (pulls[rows:] > 0).any(axis=0) & unseen,
-        "history": (candidates.touched_ms > 0) & unseen,
-        "similar": (_likeness(context, candidates) >= CLOSE_TO_ITEM).any(axis=0) & unseen,
-        "taste": (candidates.cosine_taste >= CLOSE_TO_ITEM) & unseen,
-        "trending": candidates.by("trending") | candidates.by("trending_in_category"),
-        "new": candidates.by("new"),
-        "session": candidates.seen,
-        "range": np.ones(len(candidates), np.bool_),
-    }
-    return [grounds[source] for source in _names]
 
 
 def _likeness(context: Context, candidates: Candidates) -> FloatArray:
@@ -234,54 +204,3 @@ def _likeness(context: Context, candidates: Candidates) -> FloatArray:
     likeness = candidates.cosine_rows.copy()
     likeness[0, np.isin(candidates.slots, context.unlike)] = 0.0
     return likeness
-
-
-def _reason(context: Context, candidates: Candidates, position: int, source: str, item_id: str) -> str:
-    if source == "search" and context.query is not None:
-        verb = "matches" if candidates.bm25[position] > 0 else "close to"
-        return f"{verb} your search for {short(context.query.query)}"
-    if source == "covisited":
-        return f"because you {_did(context, item_id)}"
-    if source == "profile":
-        return f"because you {_did(context, item_id)} before"
-    if source == "history":
-        return "you bought it before" if candidates.bought_ms[position] else "you looked at it before"
-    if source == "similar":
-        return f"similar to {_title(context, item_id)}"
-    if source == "taste":
-        return "similar to what you looked at before"
-    if source == "trending":
-        if candidates.offered[position] & _trending:
-            return "popular right now"
-        item = context.items.at(int(candidates.slots[position]))
-        return f"popular in {short(item.category)}"
-    if source == "new":
-        return "new in the shop"
-    if source == "range":
-        return "from our range"
-    return "you looked at it a moment ago"
-
-
-def _did(context: Context, item_id: str) -> str:
-    """What the shopper last did to an item, such as "viewed RED MUG"."""
-    title = _title(context, item_id)
-    for interaction in reversed(context.state.interactions):
-        if interaction.item_id == item_id:
-            if interaction.kind == PURCHASE:
-                return f"bought {title}"
-            if interaction.kind == ADD_TO_CART:
-                return f"put {title} in your cart"
-            if EVENT_TYPES[interaction.kind] == "remove_from_cart":
-                return f"had {title} in your cart"
-            break
-    return f"viewed {title}"
-
-
-def _title(context: Context, item_id: str) -> str:
-    item = context.items.get(item_id)
-    return short(item.title) if item is not None else item_id
-
-
-def short(text: str) -> str:
-    """Cut a text to what a reason has room for."""
-    return text if len(text) <= TITLE_CHARS else text[: TITLE_CHARS - 1].rstrip() + "…"

@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 
 from stream.core.candidates import Candidates
 from stream.core.context import Context
-from stream.core.explain import CLOSE_TO_QUERY, explain, short
+from stream.core.explain import explain
 from stream.core.items import BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.ranking import QUERY_SCALE
 from stream.core.search import best_matches, match, refined, regularised
+from stream.core.sources.search import CLOSE_TO_QUERY
 from stream.core.state import UserState, empty
+from stream.core.wording import short
 
 PLACEMENT = "search"
 """What a list of results is for, where the search names no placement."""

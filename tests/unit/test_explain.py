@@ -10,17 +10,12 @@ from ranking_shop import NOW_MS, RankingShop
 
 from stream.core.candidates import Candidates, gather
 from stream.core.context import NO_HITS, Context, Hits
-from stream.core.explain import (
-    CLOSE_TO_ITEM,
-    CLOSE_TO_QUERY,
-    PAIRS_OF_ITEM,
-    SOURCES,
-    TITLE_CHARS,
-    claims,
-    explain,
-)
+from stream.core.explain import PAIRS_OF_ITEM, SAYS, claims, explain
 from stream.core.items import Item
 from stream.core.policy import DAY_MS, Policy
+from stream.core.sources.search import CLOSE_TO_QUERY
+from stream.core.sources.similar import CLOSE_TO_ITEM
+from stream.core.wording import TITLE_CHARS
 
 POLICY = Policy()
 ALONE = {"trending": NO_HITS, "trending_by_category": {}, "new_items": NO_HITS.slots}
@@ -45,7 +40,7 @@ def named_item(shop: RankingShop, reason: str) -> str:
 def assert_true(shop: RankingShop, context: Context, found: Candidates, position: int) -> None:
     """Check a reason against the state, the signals and the catalogue, not against the candidates."""
     source, reason = explain(context, found, position)
-    assert source in SOURCES
+    assert source in SAYS
     assert len(reason) < 2 * TITLE_CHARS
     item_id = shop.names([found.slots[position]])[0]
     touched = {i.item_id for i in context.state.interactions}

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from stream.core.sources.source import Source
+from stream.core.sources.source import Say, Source
 
 LIMIT = 15
 
-NEW = Source("new", ("catalogue",), LIMIT, lambda evidence: evidence.context.new_items[:LIMIT])
+NEW = Source(
+    "new",
+    ("catalogue",),
+    LIMIT,
+    lambda evidence: evidence.context.new_items[:LIMIT],
+    Say(
+        lambda grounds: grounds.candidates.by("new"),
+        lambda context, candidates, position, item_id: "new in the shop",
+        last_resort=True,
+    ),
+)

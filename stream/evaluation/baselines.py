@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import math
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 LENGTH = 20
 POPULAR_SESSIONS = 5_000
@@ -59,33 +61,72 @@ class ItemKnn:
         self._recency = recency
         self._length = length
         self._learns = counts is None
-        self._count: Counter[str] = Counter() if counts is None else counts._count
-        self._together: defaultdict[str, dict[str, int]] = (
-            defaultdict(dict) if counts is None else counts._together
-        )
+        self._shared: _SharedSessions = _SharedSessions() if counts is None else counts._shared
 
     def rank(self, shown: Sequence[str]) -> list[str]:
         weights = dict.fromkeys(shown, 1.0)
         if self._recency is not None:
             weights = {item: self._recency**age for age, item in enumerate(list(reversed(shown))[:KNN_ITEMS])}
-        score: defaultdict[str, float] = defaultdict(float)
-        for item, weight in weights.items():
-            own = weight / math.sqrt(self._count[item] + KNN_SHRINK)
-            for other, count in self._together.get(item, {}).items():
-                score[other] += own * count
-        for other in score:
-            score[other] /= math.sqrt(self._count[other] + KNN_SHRINK)
-        for item in shown:
-            score.pop(item, None)
-        return heapq.nlargest(self._length, score, key=score.__getitem__)
+        shared = self._shared
+        numbers = {item: number for item in shown if (number := shared.numbers.get(item)) is not None}
+        if not numbers:
+            return []
+        scale = 1.0 / np.sqrt(np.array(shared.count) + KNN_SHRINK)
+        rows = [
+            (others, weights[item] * scale[number] * together)
+            for item, number in numbers.items()
+            if item in weights
+            for others, together in [shared.row(number)]
+        ]
+        others, pulls = (np.concatenate(column) for column in zip(*rows, strict=True))
+        score = np.bincount(others, pulls, len(scale)) * scale
+        score[list(numbers.values())] = 0.0
+        found = np.flatnonzero(score)
+        best = found[np.argsort(-score[found], kind="stable")[: self._length]]
+        return [shared.names[number] for number in best.tolist()]
 
     def learn(self, items: Sequence[str]) -> None:
-        if not self._learns:
-            return
-        items = items[:SESSION_ITEMS]
-        self._count.update(items)
-        for item in items:
-            together = self._together[item]
-            for other in items:
-                if other != item:
+        if self._learns:
+            self._shared.learn(items[:SESSION_ITEMS])
+
+
+class _SharedSessions:
+    """How many sessions held an item, and how many two; items are numbered as they come."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.names: list[str] = []
+        self.count: list[int] = []
+        self._together: list[dict[int, int]] = []
+        self._rows: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+
+    def learn(self, items: Sequence[str]) -> None:
+        """Add a session."""
+        self._rows.clear()
+        numbers = [self._number(item) for item in items]
+        for number in numbers:
+            self.count[number] += 1
+            together = self._together[number]
+            for other in numbers:
+                if other != number:
                     together[other] = together.get(other, 0) + 1
+
+    def row(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The items that an item shared sessions with, and how many; the same until more is learnt."""
+        row = self._rows.get(number)
+        if row is None:
+            together, count = self._together[number], len(self._together[number])
+            row = self._rows[number] = (
+                np.fromiter(together, np.int64, count),
+                np.fromiter(together.values(), np.float64, count),
+            )
+        return row
+
+    def _number(self, item: str) -> int:
+        number = self.numbers.get(item)
+        if number is None:
+            number = self.numbers[item] = len(self.names)
+            self.names.append(item)
+            self.count.append(0)
+            self._together.append({})
+        return number

@@ -40,7 +40,8 @@ def run(
     the same session, and only sessions that have ended are learnt from. Every list is scored before it is
     learnt from, by the learner, the version that serves and the one before: these running figures decide
     whether a new version takes over (trainer.roll_minutes, trainer.roll_lists, trainer.roll_margin) and
-    whether the one before serves again (trainer.rollback_margin). They are also metrics, on trainer.port.
+    whether the one before serves again (trainer.rollback_lists, trainer.rollback_margin). They are also
+    metrics, on trainer.port.
 
     It begins with the version that serves, where `streamrec trainer warm-up` made it. Its checkpoint, in
     trainer.folder, survives a kill: learning goes on exactly where it was. SIGTERM and Ctrl-C keep all that

@@ -28,6 +28,20 @@ async def in_redis(url: str) -> AsyncIterator[Two]:
         yield RedisModelLocks(client, prefix, "ann on a"), RedisModelLocks(client, prefix, "bob on b")
 
 
+@asynccontextmanager
+async def with_its_key(url: str) -> AsyncIterator[tuple[ModelLocks, Any, str]]:
+    """The locks of one machine, and a client and the key by which the encoder's can be seen and changed."""
+    async with redis_client.connect(RedisSettings(url=url, timeout_ms=1_000)) as client:
+        prefix = f"{uuid.uuid4().hex}:"
+        yield RedisModelLocks(client, prefix, "ann on a"), client, f"{prefix}lock:encoder"
+
+
+@pytest.fixture
+def renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let locks be renewed many times while a test waits for it."""
+    monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
+
+
 @pytest.fixture(params=["fake", pytest.param("redis", marks=pytest.mark.servers)])
 def on_locks(request: pytest.FixtureRequest) -> Callable[[Callable[[Two], Awaitable[None]]], None]:
     """Run a coroutine with the locks of two owners."""
@@ -93,15 +107,12 @@ def test_a_redis_that_is_away_locks_nothing() -> None:
 
 
 @pytest.mark.servers
+@pytest.mark.usefixtures("renewed_often")
 def test_a_lock_says_since_when_outlives_its_time_while_renewed_and_goes_with_its_holder(
-    stack: Any, monkeypatch: pytest.MonkeyPatch
+    stack: Any,
 ) -> None:
-    monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
-
     async def body() -> None:
-        async with redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=1_000)) as client:
-            locks = RedisModelLocks(client, prefix := f"{uuid.uuid4().hex}:", "ann on a")
-            key = f"{prefix}lock:encoder"
+        async with with_its_key(stack.endpoints.redis) as (locks, client, key):
             async with locks.held("encoder", "promote encoder 2"):
                 with pytest.raises(ModelBusy, match=r"since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"):
                     async with locks.held("encoder", "load encoder 2"):
@@ -116,15 +127,12 @@ def test_a_lock_says_since_when_outlives_its_time_while_renewed_and_goes_with_it
 
 
 @pytest.mark.servers
+@pytest.mark.usefixtures("renewed_often")
 def test_what_runs_under_a_lock_that_another_has_now_ends_and_leaves_that_one_alone(
-    stack: Any, monkeypatch: pytest.MonkeyPatch
+    stack: Any,
 ) -> None:
-    monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
-
     async def body() -> None:
-        async with redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=1_000)) as client:
-            locks = RedisModelLocks(client, prefix := f"{uuid.uuid4().hex}:", "ann on a")
-            key = f"{prefix}lock:encoder"
+        async with with_its_key(stack.endpoints.redis) as (locks, client, key):
 
             async def promote() -> None:
                 async with asyncio.timeout(120), locks.held("encoder", "promote encoder 2"):

@@ -50,6 +50,10 @@ NEW_FOR_DAYS = 30
 NEW_AFTER_MINUTES = 1
 """An item that came this long after the first item of the catalogue was not part of its first load."""
 NEW_KEPT = 50
+REFUSED_KEPT = 1_000
+"""Texts that the encoder refused and that are not tried again; the oldest are."""
+REMOVALS_KEPT = 10_000
+"""Removed items that could still be healed by mistake; the view has long come to the oldest."""
 
 
 class CatalogView:
@@ -409,6 +413,9 @@ class CatalogWriter:
             for item_id, source in self._unfollowed.items()
             if source is None or self._view.source_of(item_id) != source
         }
+        removals = [item_id for item_id, source in self._unfollowed.items() if source is None]
+        for item_id in removals[: max(0, len(removals) - REMOVALS_KEPT)]:
+            del self._unfollowed[item_id]
         self._leaving = {
             item_id: source
             for item_id, source in self._leaving.items()
@@ -488,6 +495,8 @@ class CatalogWriter:
                     self._telemetry.model_failures.labels(one.model, one.reason).inc()
                     if one.reason == "refused":
                         self._refused[version, items[place].item_id] = items[place].text
+                        while len(self._refused) > REFUSED_KEPT:
+                            del self._refused[next(iter(self._refused))]
             return found
         for place, vector in zip(todo, vectors, strict=True):
             found[place][made_by] = vector

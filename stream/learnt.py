@@ -14,6 +14,8 @@ from stream.core.signals import NEGLIGIBLE, POPULARITY_DAYS, RowView, view
 from stream.ports import SignalStore
 
 ROWS_KEPT = 20_000
+UNKNOWN_KEPT = 100_000
+"""Items that are not in the catalogue of which popularity is remembered, for the case that they come."""
 ROW_AGE_S = 2.0
 """A row that was read longer ago than this is read again."""
 
@@ -81,6 +83,10 @@ class LearntItems:
         """
         changed, self._mark = await self._store.popularity(self._mark)
         self._known.update(changed)
+        if len(self._known) > len(self._items) + 2 * UNKNOWN_KEPT:  # seldom, since it looks at all
+            unknown = [item_id for item_id in self._known if item_id not in self._items]
+            for item_id in unknown[:-UNKNOWN_KEPT]:
+                del self._known[item_id]
         self._fit()
         for item_id, popularity in changed.items():
             slot = self._items.slot(item_id)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog import REFUSED_KEPT, CatalogView, CatalogWriter
 from stream.core.items import Item
 from stream.core.policy import Policy
 from stream.core.quality import MISFIT, stated
@@ -109,6 +109,8 @@ class FitReader:
                 raise
             if len(items) == 1:
                 self._refused[items[0].item_id] = items[0]
+                while len(self._refused) > REFUSED_KEPT:
+                    del self._refused[next(iter(self._refused))]
                 return 0
             return sum([await self._read([item]) for item in items])
         return await self._writer.note_fits(list(zip(items, scores.tolist(), strict=True)), version)

@@ -185,6 +185,8 @@ class Recommender:
         for user_id, shopper_events in events.items():
             before = after = states[user_id]
             for event in shopper_events:
+                if state.reuses_id(after, event):
+                    self._telemetry.reused_ids.labels(event.source.topic).inc()
                 folded = state.apply(after, event, self._policy)
                 sign = impossible(folded, event.at_ms, self._policy)
                 if sign is not None:

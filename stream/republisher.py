@@ -86,6 +86,11 @@ class Republisher:
             except Unavailable:
                 self._shown.give_back(taken)
                 raise
+            except Exception:
+                if len(taken) == 1:
+                    raise  # it stays as it is until the shopper's next event
+                self._shown.give_back(taken[1:])
+                await self._put_right(taken[:1])
 
     async def _put_right(self, taken: Sequence[tuple[ShownList, float]]) -> None:
         states = await self._states.load([shown.made.user_id for shown, _ in taken])

@@ -61,6 +61,12 @@ class Telemetry:
             ["sign"],
             registry=self.registry,
         )
+        self.reused_ids = Counter(
+            "streamrec_reused_event_ids",
+            "Events with the id of another event of the same shopper, and other content",
+            ["topic"],
+            registry=self.registry,
+        )
         self.model_failures = Counter(
             "streamrec_model_failures",
             "Calls of a model that gave nothing",

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from stream.adapters.kafka_clients import connection
 from stream.config import Kafka
+from stream.errors import place_of
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ class TopicFollower:
     Args:
         kafka: where the brokers are, and who we are to them.
         topic: what to follow.
-        apply: takes (key, value) pairs in order; must not raise.
+        apply: takes (key, value) pairs in order; given some again where one of them makes it fail.
 
     `caught_up` is set once all that lay in the topic when following began has been applied. After an
-    outage of the broker following goes on where it was.
+    outage of the broker following goes on where it was. `skipped` counts messages at which `apply` fails.
     """
 
     def __init__(self, kafka: Kafka, topic: str, apply: Callable[[Changes], None]) -> None:
@@ -37,6 +38,7 @@ class TopicFollower:
         self._apply = apply
         self._positions: dict[TopicPartition, int] = {}
         self.caught_up = asyncio.Event()
+        self.skipped = 0
 
     async def run(self) -> None:
         """Follow until cancelled; a broker that is away is waited for."""
@@ -80,6 +82,21 @@ class TopicFollower:
                     self.caught_up.set()
             batches = await consumer.getmany(timeout_ms=200, max_records=MAX_RECORDS)
             for partition, messages in batches.items():
-                self._apply([(message.key, message.value) for message in messages])
+                self._take([(message.key, message.value) for message in messages])
                 self._positions[partition] = messages[-1].offset + 1
             await asyncio.sleep(0)
+
+    def _take(self, changes: Changes) -> None:
+        """Apply changes; one that fails is found by halving and skipped, so that following goes on."""
+        try:
+            self._apply(changes)
+        except Exception as error:
+            if len(changes) > 1:
+                middle = len(changes) // 2
+                self._take(changes[:middle])
+                self._take(changes[middle:])
+            else:
+                self.skipped += 1
+                log.error(
+                    "a message of %s is skipped: %s at %s", self._topic, type(error).__name__, place_of(error)
+                )

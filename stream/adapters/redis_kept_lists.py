@@ -23,6 +23,8 @@ from stream.errors import StateUnavailable
 
 log = logging.getLogger(__name__)
 
+_several_decoder = msgspec.msgpack.Decoder(list[bytes])
+
 
 class RedisKeptLists:
     """`KeptLists` on Redis.
@@ -52,7 +54,7 @@ class RedisKeptLists:
         except RedisError as error:
             raise StateUnavailable(f"Redis did not read the lists of {len(user_ids)}: {error}") from error
         return {
-            user_id: merged(_read(made), _read(msgspec.msgpack.decode(shown) if shown else ()))
+            user_id: merged(_read(made), _read(_several(shown)))
             for user_id, made, shown in zip(user_ids, answers[::2], answers[1::2], strict=True)
         }
 
@@ -91,6 +93,15 @@ class RedisKeptLists:
         except RedisError as error:
             raise StateUnavailable(f"Redis did not erase the lists of a shopper: {error}") from error
         return bool(removed)
+
+
+def _several(data: bytes | None) -> list[bytes]:
+    """The lists of one value; none where it is damaged."""
+    try:
+        return _several_decoder.decode(data) if data else []
+    except msgspec.DecodeError as error:
+        log.warning("the lists that were shown to a shopper are given up: %s", error)
+        return []
 
 
 def _read(values: Sequence[bytes]) -> list[KeptList]:

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from stream.adapters.redis_client import STORED, compare_and_set, version_bytes
 from stream.core import signals
 from stream.core.items import FloatArray
+from stream.core.policy import DAY_MS
 from stream.errors import StateUnavailable
 from stream.ports import VersionedSignals
 
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 FORMAT = b"\x01"
 OVERLAP_MS = 5_000
 """Changes this much older are read again, since the clocks of workers differ."""
+TTL_DAYS = 400
+"""What was learnt of an item is forgotten this long after the last event about it."""
+FORGOTTEN_AT_ONCE = 100
+"""Most items whose popularity is forgotten with one save."""
 PAGE = 5_000
 """Changes read at once; more come in several pages, so that no answer is long."""
 
@@ -69,7 +74,7 @@ class RedisSignalStore:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for item_id, (row, version) in rows.items():
                     value = FORMAT + version_bytes(version + 1) + signals.encode(row)
-                    compare_and_set(pipeline, f"{self._prefix}i:{item_id}", version, value)
+                    compare_and_set(pipeline, f"{self._prefix}i:{item_id}", version, value, TTL_DAYS * DAY_MS)
                 answers = await pipeline.execute()
             saved = {item_id: answer == STORED for item_id, answer in zip(rows, answers, strict=True)}
             packed = {
@@ -80,10 +85,21 @@ class RedisSignalStore:
                 async with self._client.pipeline(transaction=False) as pipeline:
                     pipeline.hset(f"{self._prefix}p", mapping=packed)  # type: ignore[arg-type]
                     pipeline.zadd(f"{self._prefix}c", dict.fromkeys(packed, now_ms))
-                    await pipeline.execute()
+                    pipeline.zrangebyscore(
+                        f"{self._prefix}c", "-inf", now_ms - TTL_DAYS * DAY_MS, start=0, num=FORGOTTEN_AT_ONCE
+                    )
+                    old = cast(list[bytes], (await pipeline.execute())[-1])
+                if old:
+                    await self._forget(old)
         except RedisError as error:
             raise StateUnavailable(f"Redis did not save {len(rows)} signals: {error}") from error
         return saved
+
+    async def _forget(self, item_ids: Sequence[bytes]) -> None:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hdel(f"{self._prefix}p", *item_ids)
+            pipeline.zrem(f"{self._prefix}c", *item_ids)
+            await pipeline.execute()
 
     async def popularity(self, since: int) -> tuple[dict[str, FloatArray], int]:
         """Read the popularity of the items that changed since an earlier call."""

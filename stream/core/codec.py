@@ -21,6 +21,8 @@ from stream.core.state import Interaction, Owned, Search, UserState
 from stream.errors import StreamrecError
 
 VERSION = 1
+MAX_BYTES = 16_000_000
+"""Of a state when it is inflated; the longest that the policy allows stays far below."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(
     tuple[
@@ -74,7 +76,7 @@ def decode(user_id: str, data: bytes) -> UserState:
     if not data or data[0] != VERSION:
         raise UnreadableState(f"state of version {data[0] if data else 'none'}, known: {VERSION}")
     try:
-        names, interactions, searches, owned = _decoder.decode(zlib.decompress(data[9:], wbits=-15))
+        names, interactions, searches, owned = _decoder.decode(_inflated(data[9:]))
         items = [_unescape(name) for name in names.split("\n")]
         times, places, kinds, sessions, digests = interactions
         if max(kinds, default=0) >= len(EVENT_TYPES):
@@ -106,6 +108,19 @@ def decode(user_id: str, data: bytes) -> UserState:
         )
     except (zlib.error, msgspec.DecodeError, ValueError, IndexError) as error:
         raise UnreadableState(f"damaged state: {error}") from None
+
+
+def _inflated(data: bytes) -> bytes:
+    """Inflate up to a bound.
+
+    Raises:
+        ValueError: there is more, or the end is missing.
+    """
+    stream = zlib.decompressobj(wbits=-15)
+    body = stream.decompress(data, MAX_BYTES)
+    if not stream.eof:
+        raise ValueError(f"more than {MAX_BYTES} bytes, or cut short")
+    return body
 
 
 def _places(values: list[int]) -> bytes | list[int]:

@@ -56,6 +56,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.title} {self.description}".strip()
 
 
+MAX_CATEGORIES = 65_536
+"""Categories that are told apart while a worker lives; products of any further one count as without."""
 ATTRIBUTES_KEPT = 20
 ATTRIBUTE_CHARS = 100
 
@@ -205,6 +207,8 @@ class ItemTable:
     def _category_number(self, name: str) -> int:
         number = self._category_numbers.get(name)
         if number is None:
+            if len(self.category_names) >= MAX_CATEGORIES:
+                return 0
             number = self._category_numbers[name] = len(self.category_names)
             self.category_names.append(name)
         return number

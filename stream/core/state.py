@@ -111,6 +111,20 @@ def apply(state: UserState, event: Event, policy: Policy) -> UserState:
     return state._replace(interactions=interactions, owned=owned)
 
 
+def reuses_id(state: UserState, event: Event) -> bool:
+    """Whether an event has the id of a remembered one that said something else: other items, kind or words.
+
+    A sender that tries again may stamp another time, so a time alone is no difference. Ids are remembered as
+    digests of 24 bits: of 100,000 events with ids of their own, about one is mistaken by a full state.
+    """
+    digest = digest_of(event.event_id, 24)
+    if not isinstance(event, ClickEvent):
+        return any(kept.digest == digest and kept.query != event.query for kept in state.searches)
+    kind = EVENT_TYPES.index(event.event_type)
+    said = {(kept.item_id, kept.kind) for kept in state.interactions if kept.digest == digest}
+    return not said <= {(line.item_id, kind) for line in event.lines}
+
+
 def session_of(state: UserState, policy: Policy) -> tuple[Interaction, ...]:
     """The interactions of the newest session, oldest first.
 

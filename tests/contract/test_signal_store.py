@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from stream.adapters import redis_client, redis_signals
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.config import Redis as RedisSettings
+from stream.core.policy import DAY_MS
 from stream.core.signals import EMPTY, Increment, ItemSignals, fold
 from stream.errors import StateUnavailable
 from stream.fakes import MemorySignalStore
@@ -196,6 +197,20 @@ def test_any_number_of_changes_is_read_to_the_end(on_redis: Run, monkeypatch: py
         found, mark = await store.popularity(0)
         assert set(found) == names
         assert set((await store.popularity(mark))[0]) == names  # clocks may differ: a while is read again
+
+    on_redis(body)
+
+
+def test_what_was_learnt_is_forgotten_after_long(on_redis: Run) -> None:
+    async def body(store: RedisSignalStore, client: Redis, prefix: str) -> None:
+        await store.save({name: VersionedSignals(_row(), 0) for name in ("mug", "cup", "jug")})
+        lives_ms = redis_signals.TTL_DAYS * DAY_MS
+        assert 0 <= lives_ms - await client.pttl(f"{prefix}i:mug") < 60_000
+        old_ms = int(await client.zscore(f"{prefix}c", "mug")) - lives_ms
+        await client.zadd(f"{prefix}c", {"mug": old_ms - 1, "cup": old_ms + 60_000})
+        await store.save({"jug": VersionedSignals(_row(3), 1)})
+        assert set((await store.popularity(0))[0]) == {"cup", "jug"}
+        assert set(await client.hkeys(f"{prefix}p")) == {b"cup", b"jug"}
 
     on_redis(body)
 

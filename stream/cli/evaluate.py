@@ -78,6 +78,10 @@ def next_item(
     chosen = measuring.policy_of(policy)
     begun, known_until_ms = _begun(window.from_ms) if learning and model is None else (None, 0)
     ranking = _served(model) if model else measuring.ranking_of(learning, seed, begun)
+    if plots is not None:
+        report.prepare_plots(plots)
+    if json not in (None, "-") and not Path(str(json)).parent.is_dir():
+        raise typer.BadParameter(f"{json}: there is no such folder; make it first", param_hint="--json")
     with shop_log.reading(events, format, columns, cache, chosen) as log:
         measured = measuring.measure(
             log, window, ranking, chosen, warm_up, plain=True, known_until_ms=known_until_ms

@@ -80,11 +80,11 @@ def compared(found: Mapping[str, Any]) -> RenderableType:
     return Group(table, f"lists that differ: {found['lists_that_differ']:.1%}")
 
 
-def write_plots(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write PNG files and an `index.html` with them and the tables into a folder, which is made.
+def prepare_plots(folder: Path) -> Any:
+    """Make the folder and load what draws, before the long work that the plots are of.
 
     Raises:
-        WrongFile: matplotlib is missing, or the folder cannot be written.
+        WrongFile: matplotlib is missing, or the folder cannot be made.
     """
     try:
         import matplotlib as mpl
@@ -93,6 +93,20 @@ def write_plots(found: Mapping[str, Any], folder: Path) -> list[Path]:
         from matplotlib import pyplot
     except ImportError:
         raise WrongFile("plots need matplotlib: pip install 'streamrec[evaluate]'") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongFile(f"{folder}: cannot be made ({error.strerror}); give another --plots") from None
+    return pyplot
+
+
+def write_plots(found: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write PNG files and an `index.html` with them and the tables into a folder, which is made.
+
+    Raises:
+        WrongFile: matplotlib is missing, or the folder cannot be written.
+    """
+    pyplot = prepare_plots(folder)
     plots: Mapping[str, Callable[[Any, Mapping[str, Any]], None]] = {
         "position": _plot_positions,
         "history": _plot_history,
@@ -102,7 +116,6 @@ def write_plots(found: Mapping[str, Any], folder: Path) -> list[Path]:
     }
     written = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, draw in plots.items():
             figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
             draw(axes, found)

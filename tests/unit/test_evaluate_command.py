@@ -84,6 +84,20 @@ def test_plots_are_written_with_a_page_that_shows_them(log: Path, cache: Path, t
     assert "item-kNN" in page
 
 
+def test_a_place_that_cannot_be_written_to_is_told_before_the_log_is_read(
+    tmp_path: Path, cache: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="plots are drawn by matplotlib, of the extra `evaluate`")
+    file = tmp_path / "unreadable.csv"
+    file.write_text("no column that is known\n", "utf-8")
+    result = next_item(file, cache, "--plots", str(file / "report"))
+    assert isinstance(result.exception, WrongFile)
+    assert "give another --plots" in str(result.exception)
+    assert "there is no such folder" in mistake(
+        next_item(file, cache, "--json", str(tmp_path / "no" / "a.json"))
+    )
+
+
 def test_a_policy_from_a_file_shapes_the_lists(log: Path, cache: Path, tmp_path: Path) -> None:
     policy = tmp_path / "varied.toml"
     policy.write_text("[policy]\nmax_per_category = 1\n[policy.exploration]\nslots = 0\n")

@@ -11,11 +11,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
 )
@@ -106,6 +109,15 @@ async def _started(client: Any, kafka: Kafka, stop: Any) -> AsyncIterator[None]:
     except UnknownTopicOrPartitionError as error:
         raise Unavailable(
             f"Kafka at {kafka.bootstrap} does not have the topic: `streamrec topics create` makes it"
+        ) from error
+    except (
+        TopicAuthorizationFailedError,
+        GroupAuthorizationFailedError,
+        ClusterAuthorizationFailedError,
+    ) as error:
+        raise Unavailable(
+            f"Kafka at {kafka.bootstrap} does not let the user {kafka.username or 'ANONYMOUS'!r} do this "
+            f"({error}): SECURITY.md lists the rights that each user needs"
         ) from error
     except KafkaError as error:
         raise Unavailable(f"Kafka at {kafka.bootstrap} refused: {error}") from error

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.adapters import tls
@@ -68,16 +68,20 @@ def _explaining(kind: type[AbstractConnection], trust: ssl.SSLContext | None) ->
                 if not self.username and not self.password:
                     await self.send_command("PING", check_health=False)
                     await self.read_response()
+            except BusyLoadingError:
+                raise
             except AuthenticationError as error:
                 await self.disconnect()
                 raise AuthenticationError(_refused(self.username, self.password, error)) from error
             except RedisConnectionError as error:
                 if not isinstance(self, Connection):  # a Unix socket
                     raise
+                place = f"{self.host}:{self.port}"
                 reason = await tls.misunderstanding(self.host, int(self.port), trust, tls.REDIS)
                 if reason is None:
-                    raise
-                said = f"Redis at {self.host}:{self.port} cannot be used: {reason}"
+                    said = f"no answer at {place}: is it running? `streamrec local status` tells ({error})"
+                else:
+                    said = f"Redis at {place} cannot be used: {reason}"
                 raise RedisConnectionError(said) from error
 
     return Explaining

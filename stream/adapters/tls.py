@@ -9,8 +9,8 @@ from typing import NamedTuple
 from stream.config import Kafka, Redis, Triton
 from stream.errors import ConfigError
 
-PROBE_S = 3.0
-ALERT_S = 0.5
+PROBE_S = 10.0
+"""Longer than any handshake; reached only where a server takes the connection and says nothing."""
 
 
 class Wording(NamedTuple):
@@ -84,7 +84,7 @@ def explained(error: ssl.SSLError, wording: Wording) -> str:
         )
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "wrong version number" in reason or "record layer" in reason or "unexpected eof" in reason:
-        return f"it does not speak TLS on this port: name its port for TLS, or set {wording.off}"
+        return _no_tls(wording)
     return (
         f"it refused the TLS connection ({reason}): {wording.section}.certificate_file and "
         f"{wording.section}.key_file must hold a certificate that it trusts"
@@ -106,9 +106,13 @@ async def misunderstanding(host: str, port: int, ours: ssl.SSLContext | None, wo
         async with asyncio.timeout(PROBE_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=probe)
             if ours is not None:
-                await _alert(reader)  # a certificate of ours that is missing is only told after the handshake
+                await reader.read(1)  # that a certificate of ours is missing is only told after the handshake
     except ssl.SSLError as error:
         return None if ours is None else explained(error, wording)
+    except ConnectionRefusedError:
+        return None
+    except ConnectionError:  # it hung up; before the handshake was done, on the handshake
+        return _no_tls(wording) if ours is not None and writer is None else None
     except (OSError, TimeoutError):
         return None
     finally:
@@ -117,9 +121,5 @@ async def misunderstanding(host: str, port: int, ours: ssl.SSLContext | None, wo
     return f"it speaks TLS: set {wording.on}" if ours is None else None
 
 
-async def _alert(reader: asyncio.StreamReader) -> None:
-    try:
-        async with asyncio.timeout(ALERT_S):
-            await reader.read(1)
-    except TimeoutError:
-        return
+def _no_tls(wording: Wording) -> str:
+    return f"it does not speak TLS on this port: name its port for TLS, or set {wording.off}"

@@ -123,17 +123,10 @@ async def _erase(config: Config, user_id: str, json: bool) -> None:
 async def _state(config: Config, user_id: str) -> UserState:
     from stream.adapters.redis_client import connect
     from stream.adapters.redis_state import RedisStateStore
-    from stream.errors import StateUnavailable
 
     async with connect(config.redis) as client:
         store = RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days)
-        try:
-            return (await store.load([user_id]))[user_id]
-        except StateUnavailable as error:
-            raise StateUnavailable(
-                f"{error}\nRedis is looked for at {config.redis.url}: "
-                "is it running? `streamrec local status` tells"
-            ) from error
+        return (await store.load([user_id]))[user_id]
 
 
 async def _last_list(config: Config, user_id: str) -> RecommendationList | None:

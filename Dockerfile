@@ -4,15 +4,13 @@ FROM python:3.12.12-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/streamrec
 WORKDIR /src
-COPY pyproject.toml ./
-# The dependencies by themselves, so that a change of the code does not install them again.
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-      > /tmp/requirements.txt \
-    && /opt/streamrec/bin/pip install --only-binary=:all: -r /tmp/requirements.txt
-COPY LICENSE README.md ./
+COPY requirements/worker.txt requirements/
+# The dependencies by themselves, so that a change of the code does not install them again; each with its hash.
+RUN /opt/streamrec/bin/pip install --require-hashes --only-binary=:all: -r requirements/worker.txt
+COPY LICENSE README.md pyproject.toml ./
 COPY stream ./stream
 COPY triton/model_factory ./triton/model_factory
-RUN /opt/streamrec/bin/pip install --no-deps .
+RUN /opt/streamrec/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.12.12-slim-bookworm
 # The number is that of Triton's user: both write to the volume of models.

@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import stream.worker
 from stream.cli import app
@@ -56,7 +58,7 @@ def compose(*profiles: str, **variables: str) -> Services:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert (read.returncode, read.stderr) == (0, "")
     services: Services = json.loads(read.stdout)["services"]
@@ -181,15 +183,69 @@ def test_every_image_is_pinned_and_ours_carry_the_version_of_the_project(service
     assert ours == {STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE}
 
 
-def test_our_containers_run_as_numbered_users_without_privileges(services: Services) -> None:
-    for service in services.values():
-        if "build" not in service:
-            continue
-        *_, user = [rest for name, rest in dockerfile(service) if name == "USER"]
-        assert int(user.split(":")[0]) >= 1000
-        if service["image"] == STREAMREC_IMAGE:
-            assert service["cap_drop"] == ["ALL"]
-            assert service["security_opt"] == ["no-new-privileges:true"]
+def test_no_container_runs_as_root_or_may_become_it_or_write_outside_its_own_data(services: Services) -> None:
+    for name, service in services.items():
+        if "build" in service:
+            *_, user = [rest for instruction, rest in dockerfile(service) if instruction == "USER"]
+            assert "user" not in service, name
+        else:
+            user = service["user"]
+        assert int(user.split(":")[0]) > 0, name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.keys() & {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"}, name
+        # Volumes are the data's, and nothing of this machine is handed in.
+        assert {volume["type"] for volume in service.get("volumes", ())} <= {"volume"}, name
+
+
+def test_packages_are_installed_only_with_the_hashes_of_the_locks() -> None:
+    """Where a stage installs without a lock, it is the one that turns models into those for a GPU."""
+    installing = re.findall(r"pip3? install [^&\n]+(?:\\\n[^&\n]+)*", (ROOT / "Dockerfile").read_text())
+    assert len(installing) == 2
+    assert "--require-hashes" in installing[0]
+    assert "--no-deps --no-build-isolation ." in installing[1]
+    of_triton = (ROOT / "triton" / "Dockerfile").read_text().partition("FROM python")[0]
+    assert "--require-hashes" in of_triton
+    script = (ROOT / "scripts" / "venv").read_text()
+    assert '--require-hashes --only-binary=:all: \\\n  --requirement "requirements/$lock.txt"' in script
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [("worker", ()), ("demo", ("local", "evaluate")), ("dev", ("local", "evaluate", "dev"))],
+)
+def test_a_lock_holds_what_the_project_needs_in_versions_that_it_takes(
+    lock: str, extras: tuple[str, ...]
+) -> None:
+    locked = locked_versions(ROOT / "requirements" / f"{lock}.txt")
+    wanted = [*PROJECT["dependencies"]]
+    for extra in extras:
+        wanted += PROJECT["optional-dependencies"][extra]
+    for line in wanted:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), line
+
+
+def test_the_locks_agree_with_one_another_and_with_what_they_are_made_of() -> None:
+    everything = locked_versions(ROOT / "requirements" / "dev.txt")
+    for lock in ("worker", "demo"):
+        assert locked_versions(ROOT / "requirements" / f"{lock}.txt").items() <= everything.items()
+    made_of = (ROOT / "triton" / "requirements.in").read_text().splitlines()
+    wanted = dict(line.split("==") for line in made_of if not line.startswith("#"))
+    assert locked_versions(ROOT / "triton" / "requirements.txt") == wanted
+
+
+def locked_versions(file: Path) -> dict[str, str]:
+    """The version of each package of a lock; each has hashes, and none comes from an address of its own."""
+    text = file.read_text()
+    assert "://" not in text
+    versions = {}
+    for entry in re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
+        (name, version), hashes = re.findall(r"^([\w.-]+)==(\S+)", entry)[0], entry.count("--hash=sha256:")
+        assert hashes > 0, entry
+        versions[canonicalize_name(name)] = version
+    return versions
 
 
 def test_nothing_secret_is_handed_over(services: Services) -> None:
@@ -483,7 +539,7 @@ def triton_health(url: str, *models: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=300,
     )
 
 
@@ -508,7 +564,7 @@ def test_triton_is_ill_when_the_processes_of_a_model_died_though_it_says_that_it
     for pid in stubs:
         os.kill(pid, signal.SIGKILL)
     try:
-        with urllib.request.urlopen(f"{url}/v2/models/encoder/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/v2/models/encoder/ready", timeout=60) as answer:
             assert answer.status == 200
         checked = triton_health(url, "encoder")
         assert checked.returncode == 1
@@ -516,7 +572,7 @@ def test_triton_is_ill_when_the_processes_of_a_model_died_though_it_says_that_it
     finally:
         for order in ("unload", "load"):  # a load alone changes nothing for Triton, and does nothing
             ask = urllib.request.Request(f"{url}/v2/repository/models/encoder/{order}", data=b"{}")
-            urllib.request.urlopen(ask, timeout=60).close()
+            urllib.request.urlopen(ask, timeout=600).close()
     assert triton_health(url, "encoder").returncode == 0
 
 

@@ -133,8 +133,8 @@ class Triton(msgspec.Struct, frozen=True):
     """Name of the model that orders candidates."""
     cross_encoder: Text = "cross_encoder"
     """Name of the model that reads a search and an item together."""
-    cross_encoder_best: Annotated[int, Meta(ge=0, le=100)] = 10
-    """How many of a search's best matches it reads for a list; 0 leaves it out."""
+    cross_encoder_best: Annotated[int, Meta(ge=0, le=100)] = 0
+    """How many of a search's best matches it reads for a list; 0 leaves it out (why: docs/models.md)."""
     rerank_deadline_ms: Positive = 100
     """A list is published without the reranker when it takes longer than this."""
     encode_deadline_ms: Positive = 100

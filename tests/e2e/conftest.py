@@ -122,6 +122,7 @@ class Engine:
             "STREAMREC_TRITON__RERANK_DEADLINE_MS": "20000",
             "STREAMREC_TRITON__ENCODE_DEADLINE_MS": "20000",
             "STREAMREC_TRITON__CROSS_ENCODE_DEADLINE_MS": "20000",
+            "STREAMREC_TRITON__CROSS_ENCODER_BEST": "10",
             **{
                 f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{self.name}"
                 for topic in (

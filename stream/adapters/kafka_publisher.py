@@ -25,7 +25,9 @@ from stream.ports import DeadLetter, ItemVector
 _encoder = msgspec.json.Encoder()
 
 DEAD_LETTER_KEPT_BYTES = 2_000_000
-"""The broker takes no larger message on `dead-letters`; of a larger one its beginning is kept."""
+"""Of the value of a message; of a larger one its beginning is kept."""
+DEAD_LETTER_BYTES = 2_190_000
+"""With key, headers and reason; the broker takes 2,200,000 on `dead-letters`."""
 LEAST_KEPT_BYTES = 1_000
 """What is kept where the broker takes no more."""
 
@@ -55,7 +57,7 @@ class KafkaPublisher:
             **connection(config.kafka),
             acks="all",
             linger_ms=0,
-            max_request_size=DEAD_LETTER_KEPT_BYTES + 100_000,
+            max_request_size=DEAD_LETTER_BYTES,
             request_timeout_ms=int(config.kafka.session_timeout_s * 1000),
             retry_backoff_ms=100,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
+from aiokafka.structs import ConsumerRecord
 
 from stream.adapters.kafka_clients import consumer
 from stream.config import Kafka
@@ -100,6 +101,43 @@ async def partitions(
         for partition in assigned:
             await reader.position(partition)
         yield reader, assigned
+
+
+async def records_since(
+    kafka: Kafka, topic: str, since_ms: int | None = None
+) -> AsyncIterator[tuple[list[ConsumerRecord], int, int]]:
+    """Give what lies in a topic now, of all of it or of what was appended from a time on, batch by batch.
+
+    With each batch goes how far the reading has come of how many messages.
+
+    Raises:
+        Unavailable: as `last_value`.
+    """
+    async with partitions(kafka, topic) as (reader, assigned):
+        ends = await reader.end_offsets(assigned)
+        starts = await reader.beginning_offsets(assigned)
+        if since_ms is not None:
+            found = await reader.offsets_for_times(dict.fromkeys(assigned, since_ms))
+            starts = {one: at.offset if (at := found[one]) else ends[one] for one in assigned}
+        total = sum(ends[one] - starts[one] for one in assigned)
+        async for records, done in records_between(reader, starts, ends):
+            yield records, done, total
+
+
+async def records_between(
+    reader: AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[list[ConsumerRecord], int]]:
+    """Give the records of partitions from one offset up to before another, and how many were passed."""
+    for partition, start in starts.items():
+        reader.seek(partition, start)
+    open_ones = {one for one in starts if starts[one] < ends[one]}
+    while open_ones:
+        batches = await reader.getmany(*open_ones, timeout_ms=POLL_MS)
+        records = [record for one, some in batches.items() for record in some if record.offset < ends[one]]
+        # Compaction leaves gaps, so the position tells the end and not the number of records.
+        at = {one: min(await reader.position(one), ends[one]) for one in starts}
+        open_ones = {one for one in open_ones if at[one] < ends[one]}
+        yield records, sum(at[one] - starts[one] for one in starts)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

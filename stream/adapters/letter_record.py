@@ -49,11 +49,11 @@ def encode(
     """Write key, value and headers of a record.
 
     Args:
-        kept_bytes: most bytes of key and value together; what is larger is cut, the value first.
+        kept_bytes: most bytes of the value; of the key a twentieth of it. What is larger is cut.
     """
     (source, key, value, brought), code, reason = letter
-    kept_key = None if key is None else key[: kept_bytes // 2]
-    kept_value = None if value is None else value[: kept_bytes - len(kept_key or b"")]
+    kept_key = None if key is None else key[: kept_bytes // 20]
+    kept_value = None if value is None else value[:kept_bytes]
     if kept_key is None and kept_value is None:
         kept_value = b""  # Kafka refuses a message of nothing
     kept_headers = list(_first(brought, min(MAX_HEADERS_BYTES, kept_bytes // 10)))

@@ -42,3 +42,17 @@ def print_json(value: Any, *, lines: bool = False) -> None:
 def say(message: str) -> None:
     """Print a note for people on stderr, so that stdout stays data."""
     print(message, file=sys.stderr)
+
+
+def time_ms(text: str | None, option: str) -> int | None:
+    """Read the time that an option gives, in epoch milliseconds; None where it was not given."""
+    from stream.evaluation.log import parse_time
+
+    if text is None:
+        return None
+    at_ms = parse_time(text)
+    if at_ms is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a time, such as 2026-01-31 or 2026-01-31T08:30", param_hint=option
+        )
+    return at_ms

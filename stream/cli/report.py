@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.cli.options import ConfigFile, print_json, run, say
+from stream.cli.options import ConfigFile, print_json, run, say, time_ms
 from stream.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -62,29 +62,16 @@ def report(
     """
     from stream.evaluation.rates import Tally
 
-    tally = Tally(_time(start, "--from"), _time(end, "--to"), placement)
+    tally = Tally(time_ms(start, "--from"), time_ms(end, "--to"), placement)
     if file is not None:
         _read_file(file, tally)
     else:
-        run(_read_topic(load_config(config), tally, _time(start, "--from")))
+        run(_read_topic(load_config(config), tally, time_ms(start, "--from")))
     found = tally.summary()
     if json is not None:
         _write_json(found, json)
     else:
         _write_page(found, out)
-
-
-def _time(text: str | None, option: str) -> int | None:
-    from stream.evaluation.log import parse_time
-
-    if text is None:
-        return None
-    at_ms = parse_time(text)
-    if at_ms is None:
-        raise typer.BadParameter(
-            f"{text!r} is not a time, such as 2026-01-31 or 2026-01-31T08:30", param_hint=option
-        )
-    return at_ms
 
 
 def _read_file(path: Path, tally: Tally) -> None:

@@ -9,6 +9,7 @@ import typer
 from stream.cli import (
     catalog,
     configuration,
+    dead_letters,
     evaluate,
     evaluate_compare,
     evaluate_diversity,
@@ -48,6 +49,7 @@ app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.add_typer(rules.app, name="rules")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command("explain")(explain.explain)
 app.add_typer(user.app, name="user")
 app.add_typer(models.app, name="models")

@@ -41,7 +41,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
     assert {path[0] for path in COMMANDS} == {
         *("local", "topics", "schema", "worker", "catalog"),
         *("publish", "watch", "replay", "user", "models", "config"),
-        *("rules", "evaluate", "explain", "report", "trainer"),
+        *("rules", "evaluate", "explain", "report", "trainer", "dead-letters"),
     }
 
 

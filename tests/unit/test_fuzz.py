@@ -103,8 +103,14 @@ class Decoder(NamedTuple):
     gives: tuple[type, ...]
 
 
-def _message(*bases: dict[str, Any]) -> Callable[[random.Random], tuple[bytes | None, bytes | None]]:
-    return lambda random_: (random_.choice(KEYS), hostile(random_, bases))
+def _message(
+    key: bytes, *bases: dict[str, Any]
+) -> Callable[[random.Random], tuple[bytes | None, bytes | None]]:
+    """Make a key, mostly the right one, and a value."""
+    return lambda random_: (
+        key if random_.random() < 0.8 else random_.choice(KEYS),
+        hostile(random_, bases),
+    )
 
 
 def _bytes(*good: bytes) -> Callable[[random.Random], bytes]:
@@ -195,21 +201,25 @@ SERVING = versions.encode(versions.Serving("2", "1", "3", NOW_MS, True, "because
 DECODERS = (
     Decoder(
         "clicks",
-        _message(CLICK, IMPRESSION),
+        _message(b"ann", CLICK, IMPRESSION),
         lambda given: decode_click(source(), *given),
         InvalidMessage,
         (ClickEvent, ImpressionEvent),
     ),
     Decoder(
         "searches",
-        _message(SEARCH),
+        _message(b"ann", SEARCH),
         lambda given: decode_search(source(), *given),
         InvalidMessage,
         (SearchEvent,),
     ),
-    Decoder("items", _message(ITEM), _item, InvalidMessage, (tuple,)),
+    Decoder("items", _message(b"mug", ITEM), _item, InvalidMessage, (tuple,)),
     Decoder(
-        "rules", _message(RULE), lambda given: read_message(given[0], given[1] or b""), InvalidRule, (object,)
+        "rules",
+        _message(b"mug", RULE),
+        lambda given: read_message(given[0], given[1] or b""),
+        InvalidRule,
+        (object,),
     ),
     Decoder(
         "rule files",

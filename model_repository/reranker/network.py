@@ -37,7 +37,7 @@ class Network(NamedTuple):
         Raises:
             ValueError: it names another number of features than it has weights for.
         """
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             features = tuple(map(str, arrays["features"]))
             network = cls(features, *(arrays[name].astype(np.float32) for name in cls._fields[1:]))
         if any(len(part) != len(features) for part in (network.centre, network.spread, network.linear)):

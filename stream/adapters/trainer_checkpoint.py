@@ -106,5 +106,5 @@ def learner_bytes(learner: OnlineLearner) -> bytes:
 
 def learner_of(data: bytes) -> OnlineLearner:
     """Read what `learner_bytes` wrote."""
-    with np.load(io.BytesIO(data)) as arrays:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return OnlineLearner.from_state(arrays)

@@ -74,7 +74,7 @@ def text_vectors(
 def _read(file: Path) -> dict[bytes, FloatArray]:
     """What the cache holds; a file that cannot be read holds nothing and is written anew."""
     try:
-        with np.load(file) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             digests, vectors = arrays["digests"], arrays["vectors"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return {}

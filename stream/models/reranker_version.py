@@ -77,7 +77,7 @@ def read_learner(folder: Path) -> OnlineLearner:
         ModelRefused: the version has none, or a damaged one.
     """
     try:
-        with np.load(folder / LEARNER) as arrays:
+        with np.load(folder / LEARNER, allow_pickle=False) as arrays:
             return OnlineLearner.from_state(arrays)
     except (OSError, KeyError, ValueError) as error:
         raise ModelRefused(f"{folder / LEARNER} cannot be read: {error}") from None

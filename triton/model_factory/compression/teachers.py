@@ -158,7 +158,7 @@ class Teacher:
             beside = kept.with_suffix(".tmp.npy")
             np.save(beside, self._all(read).astype(np.float16))
             beside.replace(kept)
-        return np.load(kept).astype(np.float32)  # type: ignore[no-any-return]
+        return np.load(kept, allow_pickle=False).astype(np.float32)  # type: ignore[no-any-return]
 
     def _all(self, texts: Sequence[str]) -> Vectors:
         """Encode by length, so that a batch has little padding."""

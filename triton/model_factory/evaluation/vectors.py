@@ -47,7 +47,7 @@ class Encoder:
         """
         kept = self._kept(texts)
         if kept is not None and kept.exists():
-            stored: Vectors = np.load(kept)
+            stored: Vectors = np.load(kept, allow_pickle=False)
             return stored
         starts = range(0, len(texts), served.BATCH)
         bar = track(starts, f"encoding {what}", console=Console(stderr=True), disable=len(starts) < 4)

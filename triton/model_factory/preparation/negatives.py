@@ -200,7 +200,7 @@ def _place(pair: Pair) -> int:
 
 
 def _stored(path: Path) -> NDArray[np.float32]:
-    vectors: NDArray[np.float32] = np.load(path).astype(np.float32)
+    vectors: NDArray[np.float32] = np.load(path, allow_pickle=False).astype(np.float32)
     return vectors
 
 

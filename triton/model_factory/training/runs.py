@@ -228,7 +228,7 @@ def fit(
     optimiser = torch.optim.AdamW(_groups(trained, recipe), lr=recipe.optimiser.learning_rate, fused=True)
     progress = _Progress()
     if run.resumed:
-        saved = torch.load(run.folder / "checkpoints" / "latest.pt", map_location="cpu", weights_only=False)
+        saved = load(run.folder / "checkpoints" / "latest.pt")
         _restore(saved, model, optimiser, parts)
         progress = _Progress(**saved["progress"])
     _forget_after(run.folder / "metrics.jsonl", progress.step)
@@ -301,7 +301,7 @@ def fit(
                 checkpoint()
     figures = progress.last_figures
     if recipe.validation.keep == "best" and progress.best_step != progress.step:
-        best = torch.load(run.folder / "checkpoints" / "best.pt", map_location="cpu", weights_only=False)
+        best = load(run.folder / "checkpoints" / "best.pt")
         model.load_state_dict(best["weights"], strict=False)
         figures = progress.best_figures
     model.eval()
@@ -384,6 +384,17 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors, plain values, arrays of a random state; nothing that could be run."""
+    import torch
+
+    array = np.zeros(1, np.uint32)
+    parts_of_arrays = [array.__reduce__()[0], np.ndarray, np.dtype, type(array.dtype)]
+    with torch.serialization.safe_globals(parts_of_arrays):
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def write_atomically(path: Path, content: bytes) -> None:

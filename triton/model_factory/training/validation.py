@@ -42,7 +42,7 @@ def keep(path: Path, judged: Mapping[str, Judged]) -> None:
 
 def kept(path: Path) -> dict[str, Judged]:
     """Read what `keep` wrote."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         names = [name.removeprefix("values/") for name in file.files if name.startswith("values/")]
         return {name: Judged(file[f"values/{name}"], file[f"groups/{name}"]) for name in names}
 

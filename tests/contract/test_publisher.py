@@ -13,11 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from builders import NOW_MS, direction, item_vector, source
 
 from stream.adapters import kafka_topics, vector_record
-from stream.adapters.kafka_clients import admin
 from stream.adapters.kafka_publisher import DEAD_LETTER_KEPT_BYTES, KafkaPublisher
 from stream.config import Config, load_config
 from stream.core import list_log
@@ -108,14 +106,6 @@ class KafkaBench:
             await consumer.stop()
         found.sort(key=lambda record: (record.partition, record.offset))
         return [Written(record.key, record.value, dict(record.headers)) for record in found]
-
-    async def shrink(self, topic: str, largest_bytes: int) -> None:
-        """Have the broker take no larger message on a topic."""
-        async with admin(self.config.kafka) as client:
-            resource = ConfigResource(
-                ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(largest_bytes)}
-            )
-            await client.alter_configs([resource])
 
     async def lists(self) -> list[RecommendationList]:
         written = await self.read(self.config.topics.recommendations)
@@ -456,21 +446,6 @@ def test_a_key_and_headers_too_large_to_keep_are_cut_and_the_letter_says_so(on_k
         assert written.headers["cut"] == b"key,value,headers"
         assert sum(name.startswith("original-") for name in written.headers) == 63
         assert len(written.headers["error-message"]) == 1_000
-
-    on_kafka(body)
-
-
-def test_a_topic_that_takes_small_messages_only_gets_what_it_can_take(on_kafka: Run) -> None:
-    async def body(bench: KafkaBench) -> None:
-        await bench.shrink(bench.config.topics.dead_letters, 20_000)
-        value = b"x" * 1_500_000
-        await bench.publisher.publish_dead_letters(
-            [DeadLetter(RawMessage(source(1), b"ann", value), "too_large", "value: 1500000 bytes")]
-        )
-        [written] = await bench.read(bench.config.topics.dead_letters)
-        assert written.key == b"ann"
-        assert 1_000 < len(written.value or b"") < 20_000
-        assert written.headers["cut"] == b"value"
 
     on_kafka(body)
 

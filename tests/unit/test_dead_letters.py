@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 from builders import source
 from typer.testing import CliRunner
 
 from stream.adapters import letter_record
+from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.letter_record import Letter, decode, encode, replayed
 from stream.cli.dead_letters import CURES, _printable
 from stream.cli.root import app
+from stream.config import Config
 from stream.core.events import ErrorCode
 from stream.errors import InvalidMessage
 from stream.ports import DeadLetter, Headers, RawMessage
@@ -102,3 +106,45 @@ def test_a_wrong_call_is_refused_with_what_would_be_right(arguments: list[str], 
     shown = CliRunner().invoke(app, ["dead-letters", *arguments], env={"COLUMNS": "200"})
     assert shown.exit_code == 2
     assert said in shown.output
+
+
+@pytest.mark.parametrize("largest", [2_000_000, 500_000, 20_000, 1_200])
+def test_a_topic_that_takes_small_messages_only_gets_what_it_can_take(largest: int) -> None:
+    sizes: list[int] = []
+
+    class Broker:
+        async def send(self, topic: str, *, value: bytes | None, **_: object) -> asyncio.Future[None]:
+            if len(value or b"") > largest:
+                raise MessageSizeTooLargeError
+            sizes.append(len(value or b""))
+            taken = asyncio.get_running_loop().create_future()
+            taken.set_result(None)
+            return taken
+
+    async def publish() -> None:
+        publisher = KafkaPublisher(Config())
+        publisher._producer = Broker()
+        messages = (
+            RawMessage(source(1), b"ann", b"x" * 3_000_000),
+            RawMessage(source(2), b"bob", b"x" * 1_000),
+        )
+        await publisher.publish_dead_letters([DeadLetter(one, "internal", "why") for one in messages])
+
+    asyncio.run(publish())
+    kept, small = sizes[-2:]
+    assert largest / 4 <= kept <= largest
+    assert small == 1_000
+
+
+def test_a_broker_that_takes_no_letter_at_all_is_an_error() -> None:
+    class Broker:
+        async def send(self, *_: object, **__: object) -> None:
+            raise MessageSizeTooLargeError
+
+    async def publish() -> None:
+        publisher = KafkaPublisher(Config())
+        publisher._producer = Broker()
+        await publisher.publish_dead_letters([DeadLetter(RawMessage(source(), b"", b""), "internal", "why")])
+
+    with pytest.raises(MessageSizeTooLargeError):
+        asyncio.run(publish())

@@ -14,12 +14,13 @@ PROBE_S = 10.0
 
 
 class Wording(NamedTuple):
-    """How a server is called, the section of its settings, and what turns TLS on and off there."""
+    """How a server is called, the section of its settings, what turns TLS on and off there, its protocol."""
 
     name: str
     section: str
     on: str
     off: str
+    alpn: tuple[str, ...] = ()
 
 
 KAFKA = Wording(
@@ -29,7 +30,7 @@ KAFKA = Wording(
     "kafka.security_protocol to SASL_PLAINTEXT or PLAINTEXT",
 )
 REDIS = Wording("Redis", "redis", "a rediss:// URL as redis.url", "a redis:// URL as redis.url")
-TRITON = Wording("Triton", "triton", "triton.tls to true", "triton.tls to false")
+TRITON = Wording("Triton", "triton", "triton.tls to true", "triton.tls to false", ("h2",))
 
 
 def context(settings: Kafka | Redis | Triton, wording: Wording) -> ssl.SSLContext:
@@ -67,6 +68,8 @@ def context(settings: Kafka | Redis | Triton, wording: Wording) -> ssl.SSLContex
             ) from None
         except OSError as error:
             raise ConfigError(f"{pair} cannot be read: {error.strerror}") from None
+    if wording.alpn:
+        made.set_alpn_protocols(list(wording.alpn))
     return made
 
 
@@ -85,10 +88,7 @@ def explained(error: ssl.SSLError, wording: Wording) -> str:
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "wrong version number" in reason or "record layer" in reason or "unexpected eof" in reason:
         return _no_tls(wording)
-    return (
-        f"it refused the TLS connection ({reason}): {wording.section}.certificate_file and "
-        f"{wording.section}.key_file must hold a certificate that it trusts"
-    )
+    return _refused(reason, wording)
 
 
 async def misunderstanding(host: str, port: int, ours: ssl.SSLContext | None, wording: Wording) -> str | None:
@@ -105,14 +105,17 @@ async def misunderstanding(host: str, port: int, ours: ssl.SSLContext | None, wo
     try:
         async with asyncio.timeout(PROBE_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=probe)
-            if ours is not None:
-                await reader.read(1)  # that a certificate of ours is missing is only told after the handshake
+            # That a certificate of ours is missing is only told after the handshake, by some without a word.
+            if ours is not None and not await reader.read(1):
+                return _refused("it hung up after the handshake", wording)
     except ssl.SSLError as error:
         return None if ours is None else explained(error, wording)
     except ConnectionRefusedError:
         return None
-    except ConnectionError:  # it hung up; before the handshake was done, on the handshake
-        return _no_tls(wording) if ours is not None and writer is None else None
+    except ConnectionError:
+        if ours is None:
+            return None
+        return _no_tls(wording) if writer is None else _refused("it hung up after the handshake", wording)
     except (OSError, TimeoutError):
         return None
     finally:
@@ -123,3 +126,10 @@ async def misunderstanding(host: str, port: int, ours: ssl.SSLContext | None, wo
 
 def _no_tls(wording: Wording) -> str:
     return f"it does not speak TLS on this port: name its port for TLS, or set {wording.off}"
+
+
+def _refused(reason: str, wording: Wording) -> str:
+    return (
+        f"it refused the TLS connection ({reason}): {wording.section}.certificate_file and "
+        f"{wording.section}.key_file must hold a certificate that it trusts"
+    )

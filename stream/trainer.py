@@ -103,9 +103,7 @@ class Trainer:
             reader = await parts.enter_async_context(
                 consumer(config.kafka, *topics, auto_offset_reset="earliest")
             )
-            records = TopicFollower(
-                config.kafka, config.topics.model_versions, self._versions.apply
-            )
+            records = TopicFollower(config.kafka, config.topics.model_versions, self._versions.apply)
             run_until_closed(parts, records.run())
             await records.caught_up.wait()
             learner = self._learner = self._resumed()

@@ -47,9 +47,7 @@ class VersionControl:
         self._items: TopicFollower | None = None
         self._filling: set[asyncio.Task[None]] = set()
         self.versions = ModelVersions(self._changed)
-        self.records = TopicFollower(
-            config.kafka, config.topics.model_versions, self.versions.apply
-        )
+        self.records = TopicFollower(config.kafka, config.topics.model_versions, self.versions.apply)
 
     def listen(self, model: str, changed: Callable[[str], None]) -> None:
         """Have a function called with a model's active version whenever its record changes."""

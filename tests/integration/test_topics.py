@@ -90,9 +90,7 @@ def test_a_message_over_one_megabyte_arrives_and_fits_into_the_dead_letters(stac
         await create_topics(config)
         async with (
             producer(config.kafka) as client,
-            consumer(
-                config.kafka, config.topics.dead_letters, auto_offset_reset="earliest"
-            ) as reader,
+            consumer(config.kafka, config.topics.dead_letters, auto_offset_reset="earliest") as reader,
         ):
             await client.send_and_wait(config.topics.clicks, large, key=b"u")
             await client.send_and_wait(

@@ -1,4 +1,4 @@
-"""A new item reaches its first lists by its text."""
+"""A new item reaches its first lists by its text, and by the places that try items out."""
 
 from __future__ import annotations
 
@@ -60,5 +60,27 @@ def test_a_new_item_reaches_the_lists_of_those_who_look_at_alike_ones(run: Any, 
         place = await first_place(engine, wait_until, new, mugs)
         print(f"first list after {time.monotonic() - started_s:.1f} s: {place}")
         assert place.get("propensity", 1.0) == 1.0
+
+    run(body)
+
+
+def test_a_place_of_every_list_tries_an_item_out_and_says_how_likely_that_was(
+    run: Any, wait_until: Any
+) -> None:
+    async def body(engine: Any) -> None:
+        policy = '{"slots": 1, "share": 1.0, "place": 10}'
+        await engine.worker(STREAMREC_POLICY__EXPLORATION=policy).ready()
+        items = await load_shop(engine, wait_until)
+        tried = set()
+        for number in range(30):
+            made = await engine.list_for(await engine.click(f"shopper-{number}", items[number]["item_id"]))
+            explored = [(place, item) for place, item in enumerate(made["items"], 1) if item.get("explored")]
+            (only,) = explored
+            place, item = only
+            assert place == 10
+            assert 0 < item["propensity"] < 1
+            assert all(other.get("propensity", 1.0) == 1.0 for other in made["items"] if other is not item)
+            tried.add(item["item_id"])
+        assert len(tried) > 1
 
     run(body)

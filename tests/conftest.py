@@ -16,6 +16,9 @@ with suppress(ImportError):  # of the extra `evaluate`
 from stream.local.processes import marked
 from stream.local.stack import Stack
 
+# A run that was started in the background ignores Ctrl-C, and so would the commands that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SERVERS_TIMEOUT_S = 900
 """A test with real servers hangs after this long: many times what it takes on a machine of its own."""
 

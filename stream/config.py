@@ -174,23 +174,23 @@ class Worker(msgspec.Struct, frozen=True):
 class Trainer(msgspec.Struct, frozen=True):
     """What is logged of lists, and how the reranker learns from it as the stream flows."""
 
-    list_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
+    list_share: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """The share of the lists that workers log to learn from, about 30 kB each; 0 logs none."""
     repository: str = ""
     """The model repository that Triton reads, where versions are written; "" for the checkout's."""
     folder: Text = "streamrec-trainer"
     """Where a trainer keeps its checkpoint: one folder for each trainer."""
-    checkpoint_s: Annotated[float, Meta(gt=0.0)] = 30.0
+    checkpoint_s: Annotated[float, Meta(gt=0)] = 30.0
     """A checkpoint is written this often; what was learnt since is learnt again after a crash."""
-    roll_minutes: Annotated[float, Meta(ge=0.0)] = 5.0
+    roll_minutes: Annotated[float, Meta(ge=0)] = 5.0
     """A new version may take over this often."""
     roll_lists: Positive = 1_000
     """And only after so many more lists were learnt from."""
     figures_lists: Annotated[int, Meta(ge=10)] = 2_000
     """The running figures are over so many of the newest lists."""
-    roll_margin: Annotated[float, Meta(ge=0.0)] = 0.0
+    roll_margin: Annotated[float, Meta(ge=0)] = 0.0
     """How much worse than the serving version's a running figure of a new version may be."""
-    rollback_margin: Annotated[float, Meta(ge=0.0)] = 0.005
+    rollback_margin: Annotated[float, Meta(ge=0)] = 0.005
     """The version before serves again where the serving one's MRR@20 is surely lower by this much."""
     rollback_lists: Annotated[int, Meta(ge=2)] = 200
     """And only where both were asked about so many of the newest lists."""

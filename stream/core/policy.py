@@ -17,7 +17,7 @@ class DiversityPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     method: Literal["mmr", "dpp"] = "mmr"
     """`mmr` looks at the most alike of the items above, `dpp` at all of them."""
-    strength: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.2
+    strength: Annotated[float, Meta(ge=0, le=1)] = 0.2
     """0 leaves the order by score; 0.5 makes a copy of an item above lose 1 of its score; 1 only differs."""
 
 
@@ -28,13 +28,13 @@ class ExplorationPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Places of a list that may be given to an item to be tried out; 0 for none."""
     kinds: Annotated[tuple[Literal["new", "uncertain"], ...], Meta(min_length=1)] = ("new", "uncertain")
     """What is tried in the slots in turn; a slot takes the next kind where it has nothing of its own."""
-    share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.25
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.25
     """Of the lists, in which a slot tries something; in the others it shows the next best item."""
-    strength: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
+    strength: Annotated[float, Meta(gt=0, le=10)] = 1.0
     """What the uncertainty of an item's rate of clicks counts beside its score."""
     place: Annotated[int, Meta(ge=1)] = 10
     """Place of the first slot, from 1; further ones are spread from there to the end of the list."""
-    new_days: Annotated[float, Meta(ge=0.0)] = 7.0
+    new_days: Annotated[float, Meta(ge=0)] = 7.0
     """For how long after its first message an item is new."""
 
 
@@ -61,21 +61,21 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A pause this long begins a new session, unless both events name the same `session_id`."""
     query_minutes: float = 30.0
     """A search shapes the lists that follow it for this long."""
-    attribution_hours: Annotated[float, Meta(gt=0.0, le=720.0)] = 72.0
+    attribution_hours: Annotated[float, Meta(gt=0, le=720)] = 72.0
     """Items put in the cart or bought are credited to the last list that showed them within this time."""
     bot_burst_events: Annotated[int, Meta(ge=0, le=50)] = 20
     """So many events within `bot_burst_seconds` no person makes; 0 does not look for bursts."""
-    bot_burst_seconds: Annotated[float, Meta(gt=0.0)] = 5.0
+    bot_burst_seconds: Annotated[float, Meta(gt=0)] = 5.0
     """How long `bot_burst_events` must take at least."""
     bot_regular_events: Annotated[int, Meta(ge=0, le=50)] = 25
     """So many events at equal intervals no person makes; 0 does not look for them."""
-    bot_items_an_hour: Annotated[float, Meta(ge=0.0)] = 1000.0
+    bot_items_an_hour: Annotated[float, Meta(ge=0)] = 1000.0
     """More distinct items an hour no person looks at, over 40 items or more; 0 sets no limit."""
-    min_quality: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.5
+    min_quality: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """An item whose text scores less in `stream.core.quality` is held back from lists; 0 holds none back."""
-    min_fit: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.17
+    min_fit: Annotated[float, Meta(ge=0, le=1)] = 0.17
     """Brand and category that fit the text less, by the cross-encoder, are a misfit; 0: none is read."""
-    misfit_weight: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.4
+    misfit_weight: Annotated[float, Meta(ge=0, le=1)] = 0.4
     """The share of its quality that a misfit costs an item; above .5 it alone holds the item back."""
     diversity: DiversityPolicy = DiversityPolicy()
     """How much a list avoids likeness among its items."""

@@ -41,8 +41,8 @@ PRIOR = 20.0
 LEAST_SUPPORT = 0.99
 FEWEST_EFFECTIVE = 200.0
 
-Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
-Amount = Annotated[float, Meta(ge=0.0)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Amount = Annotated[float, Meta(ge=0)]
 Floats = NDArray[np.float64]
 
 

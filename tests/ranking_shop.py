@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from stream.core import signals
-from stream.core.candidates import newest, trending
+from stream.core.candidates import trending
 from stream.core.context import Context, Hits, query_of, rows_needed, session_vector, taste_vector
 from stream.core.events import EVENT_TYPES, ClickEvent, EventType, Line, SearchEvent, Source
-from stream.core.items import DIMENSIONS, FloatArray, Item, ItemTable
+from stream.core.items import DIMENSIONS, FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import DAY_MS, HOUR_MS, Policy
 from stream.core.signals import Increment, ItemSignals, RowView
+from stream.core.sources import NEW
 from stream.core.state import UserState, apply, empty
 from stream.core.vectors import ItemVectors
 
@@ -126,7 +127,7 @@ class RankingShop:
                 "popularity": self.popularity,
                 "trending": overall,
                 "trending_by_category": by_category,
-                "new_items": newest(self.items),
+                "new_items": self.newest(),
                 "session_vector": session,
                 "taste_vector": taste,
                 "near_session": self.nearest(session),
@@ -135,6 +136,12 @@ class RankingShop:
                 **more,
             }
         )
+
+    def newest(self) -> IntArray:
+        """The newest available items, newest first."""
+        offered = np.flatnonzero(self.items.available)
+        order = np.argsort(-self.items.first_seen_ms[offered], kind="stable")
+        return offered[order[: NEW.limit]].astype(np.int32)
 
     def nearest(self, vector: FloatArray | None, limit: int = 100) -> Hits:
         """The items nearest to a vector, by looking at all."""

@@ -18,7 +18,7 @@ from stream.core.evidence import evidence
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.policy import DAY_MS, Policy
 from stream.core.search import relative
-from stream.core.sources import NEW, SOURCES, TRENDING, TRENDING_IN_CATEGORY
+from stream.core.sources import SOURCES, TRENDING, TRENDING_IN_CATEGORY
 from stream.core.state import cart_of
 
 RANGE = "range"
@@ -96,12 +96,6 @@ def trending(items: ItemTable, popularity: FloatArray) -> tuple[Hits, dict[int, 
         if category
     }
     return _hits(ordered[: TRENDING.limit], trend), by_category
-
-
-def newest(items: ItemTable) -> IntArray:
-    """The newest available items, newest first; called like `trending`."""
-    offered = np.flatnonzero(items.available)
-    return offered[np.argsort(-items.first_seen_ms[offered], kind="stable")[: NEW.limit]].astype(np.int32)
 
 
 def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Candidates:

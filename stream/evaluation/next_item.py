@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core import listing
 from stream.core.candidates import OFFERS
 from stream.core.items import FloatArray
 from stream.core.learning import Learning, OnlineLearner
@@ -357,7 +358,7 @@ def _note(into: Asked, asked: ListAsked, scores: FloatArray, place: int | None) 
 
 def seed_of(asked: ListAsked) -> int:
     """What chance is drawn from for a list: the same list, the same chance, as in a worker."""
-    return int(asked.recommendation_id[:16], 16)
+    return listing.seed_of(asked.recommendation_id)
 
 
 def _with_length(policy: Policy, length: int) -> Policy:

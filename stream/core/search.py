@@ -24,9 +24,10 @@ CROSS_BEST = 10
 CROSS_WEIGHT = 0.05
 """What a pair's score of 0..1 adds to a match, beside the mean of those scored.
 
-Scored by models that had not seen the query, best 20, on the Icecat judgements (86 queries, nDCG@10 of judged
-products / whole catalogue, 95 % intervals of the paired difference to cosine and BM25 alone): .05 gains
-+.001 [-.003, .005] / +.009 [.002, .016], .1 +.001 / +.004, .2 -.008 / +.001, .3 -.015 [-.030, -.001] / -.003.
+Scored by models that had not seen the query, best 10, on the Icecat judgements (86 queries, nDCG@10 of judged
+products / whole catalogue, 95 % intervals of the paired difference to the matches with their neighbours' say,
+encoder 2): .05 loses -.004 [-.010, .001] / -.003 [-.011, .004], .1 -.009 [-.016, -.003] / -.005. So by default
+no list asks for it (`triton.cross_encoder_best`).
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
@@ -12,20 +11,11 @@ from aiokafka.structs import ConsumerRecord
 
 from stream.adapters import letter_record
 from stream.adapters.kafka_clients import producer
-from stream.adapters.kafka_reading import partition_of, partitions, records_between, records_since
+from stream.adapters.kafka_reading import Read, decoded_since, partition_of, partitions, records_between
 from stream.adapters.kafka_topics import DEAD_LETTER_MAX_BYTES
 from stream.adapters.letter_record import Letter
 from stream.config import Config
 from stream.errors import InvalidMessage
-
-
-class Read(NamedTuple):
-    """Some letters, how far the reading has come of how many messages, and what could not be read."""
-
-    letters: list[Letter]
-    done: int
-    total: int
-    unreadable: int
 
 
 class Outcome(StrEnum):
@@ -38,20 +28,16 @@ class Outcome(StrEnum):
     REFUSED = "the broker takes no message of its size"
 
 
-async def read_letters(config: Config, since_ms: int | None = None) -> AsyncIterator[Read]:
+async def read_letters(config: Config, since_ms: int | None = None) -> AsyncIterator[Read[Letter]]:
     """Give the letters that lie there now, batch by batch; those set aside from a time on where one is given.
 
     Raises:
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
-    async for records, done, total in records_since(config.kafka, config.topics.dead_letters, since_ms):
-        letters, unreadable = [], 0
-        for record in records:
-            try:
-                letters.append(_letter(record))
-            except InvalidMessage:
-                unreadable += 1
-        yield Read(letters, done, total, unreadable)
+    async for read in decoded_since(
+        config.kafka, config.topics.dead_letters, _letter, InvalidMessage, since_ms
+    ):
+        yield read
 
 
 async def read_letter(config: Config, partition: int, offset: int) -> Letter | None:
@@ -83,13 +69,12 @@ async def put_back(config: Config, letters: Sequence[Letter], *, dry_run: bool) 
         Unavailable: Kafka did not answer, or the topic does not exist.
     """
     topics = config.topics
+    read_by_workers = (topics.clicks, topics.searches, topics.items, topics.item_signals)
     superseded = await _superseded(config, letters)
     async with producer(config.kafka, max_request_size=DEAD_LETTER_MAX_BYTES) as client:
         for one in letters:
             message = one.letter.message
-            if message.source.topic not in (
-                *(topics.clicks, topics.searches, topics.items, topics.item_signals),
-            ):
+            if message.source.topic not in read_by_workers:
                 yield Outcome.NOT_OURS
             elif one.cut:
                 yield Outcome.CUT

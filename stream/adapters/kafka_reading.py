@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
@@ -14,6 +15,8 @@ from stream.config import Kafka
 
 WINDOW = 1_000
 POLL_MS = 500
+
+T = TypeVar("T")
 
 
 async def last_value(kafka: Kafka, topic: str, key: bytes) -> bytes | None:
@@ -103,12 +106,26 @@ async def partitions(
         yield reader, assigned
 
 
-async def records_since(
-    kafka: Kafka, topic: str, since_ms: int | None = None
-) -> AsyncIterator[tuple[list[ConsumerRecord], int, int]]:
+class Read(NamedTuple, Generic[T]):
+    """Some records, how far the reading has come of how many messages, and how many could not be decoded."""
+
+    records: list[T]
+    done: int
+    total: int
+    unreadable: int
+
+
+async def decoded_since(
+    kafka: Kafka,
+    topic: str,
+    decode: Callable[[ConsumerRecord], T],
+    unreadable: type[Exception] | tuple[type[Exception], ...],
+    since_ms: int | None = None,
+) -> AsyncIterator[Read[T]]:
     """Give what lies in a topic now, of all of it or of what was appended from a time on, batch by batch.
 
-    With each batch goes how far the reading has come of how many messages.
+    Args:
+        unreadable: what `decode` raises for a record that it cannot read; such are counted.
 
     Raises:
         Unavailable: as `last_value`.
@@ -121,7 +138,13 @@ async def records_since(
             starts = {one: at.offset if (at := found[one]) else ends[one] for one in assigned}
         total = sum(ends[one] - starts[one] for one in assigned)
         async for records, done in records_between(reader, starts, ends):
-            yield records, done, total
+            decoded, failed = [], 0
+            for record in records:
+                try:
+                    decoded.append(decode(record))
+                except unreadable:
+                    failed += 1
+            yield Read(decoded, done, total, failed)
 
 
 async def records_between(

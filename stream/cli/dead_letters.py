@@ -224,7 +224,7 @@ async def _wanted(config: Config, wanted: _Filter, since_ms: int | None) -> Asyn
         async for read in read_letters(config, since_ms):
             progress(read.done, f"{read.done} of {read.total}")
             unreadable += read.unreadable
-            yield [one for one in read.letters if wanted.takes(one)]
+            yield [one for one in read.records if wanted.takes(one)]
     if unreadable:
         say(f"{unreadable} records of {config.topics.dead_letters} are no letters")
 

@@ -26,8 +26,8 @@ CROSS_WEIGHT = 0.05
 
 Scored by models that had not seen the query, best 10, on the Icecat judgements (86 queries, nDCG@10 of judged
 products / whole catalogue, 95 % intervals of the paired difference to the matches with their neighbours' say,
-encoder 2): .05 loses -.004 [-.010, .001] / -.003 [-.011, .004], .1 -.009 [-.016, -.003] / -.005. So by default
-no list asks for it (`triton.cross_encoder_best`).
+encoder 2): .05 loses -.004 [-.010, .001] / -.003 [-.011, .004], .1 -.009 [-.016, -.003] / -.005. So, by
+default, no list asks for it (`triton.cross_encoder_best`).
 """
 
 

@@ -1,0 +1,99 @@
+"""Read records whose header names are not UTF-8, at which aiokafka gives a whole partition up.
+
+Brokers take any bytes as the name of a header, and other clients read them. aiokafka decodes the names while
+it unpacks what it fetched, so that one such record stops its partition for every consumer, for ever: whoever
+may publish could stop the engine. Here such a batch is unpacked again with the odd bytes of its names
+written as backslashes (`\\xff`), and everything else in it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, SupportsIndex, overload
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+LENGTH_AT = 8
+HEAD_BYTES = 12
+"""Of a batch, before what its length counts: the first offset, and that length."""
+
+
+class TolerantRecords:
+    """What a broker answered for one partition, batch by batch; takes the place of aiokafka's own reader."""
+
+    def __init__(self, data: bytes) -> None:
+        self._records = MemoryRecords(data)
+        self._data = data
+        self._at = 0
+
+    def size_in_bytes(self) -> int:
+        """How much the broker sent."""
+        return int(self._records.size_in_bytes())
+
+    def has_next(self) -> bool:
+        """Whether another whole batch is there."""
+        return bool(self._records.has_next())
+
+    def next_batch(self) -> TolerantBatch | None:
+        """Give the next batch; None where there is none. Raises as aiokafka's reader."""
+        batch = self._records.next_batch()
+        if batch is None:
+            return None
+        length = int.from_bytes(self._data[self._at + LENGTH_AT : self._at + HEAD_BYTES], "big")
+        begin, self._at = self._at, self._at + HEAD_BYTES + length
+        return TolerantBatch(batch, memoryview(self._data)[begin : self._at])
+
+
+class TolerantBatch:
+    """A batch of records.
+
+    Args:
+        batch: as aiokafka reads it.
+        data: the same, as it was sent.
+    """
+
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch = batch
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        given = 0
+        try:
+            for record in self._batch:
+                given += 1
+                yield record
+        except (UnicodeDecodeError, CorruptRecordException):
+            again = iter(_DefaultRecordBatchPy(self._data))
+            again._buffer = Escaping(again._buffer)
+            # What was given already is not given twice; what is truly damaged is found again.
+            yield from islice(again, given, None)
+
+
+class Escaping(bytearray):
+    """Bytes whose slices, read as text, show what is not UTF-8 with backslashes."""
+
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Escaping: ...
+    def __getitem__(self, at: SupportsIndex | slice) -> int | Escaping:
+        return Escaping(super().__getitem__(at)) if isinstance(at, slice) else super().__getitem__(at)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        """Read as text; never fails."""
+        return super().decode(encoding, errors)
+
+
+def tolerate() -> None:
+    """Have every consumer of this process read so. aiokafka has no other place to say it."""
+    fetcher.MemoryRecords = TolerantRecords

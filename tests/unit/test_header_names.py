@@ -1,0 +1,135 @@
+"""A header whose name is not UTF-8 stops no partition: it is read with backslashes, and all else as it is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+from odd_names import OddName
+
+from stream.adapters import kafka_clients, kafka_records
+from stream.adapters.kafka_records import TolerantRecords
+
+Records = list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]]
+ODD: Records = [
+    (b"ann", b"first", [("trace", b"1")]),
+    (b"bob", b"second", [(OddName(b"\xff\xfe"), b"2"), ("fine", None), (OddName(b"caf\xe9"), b"")]),
+    (None, None, []),
+    ("日本".encode(), b"\x00\xff", [("名", b"\xff")]),
+]
+READ = [
+    (b"ann", b"first", [("trace", b"1")]),
+    (b"bob", b"second", [("\\xff\\xfe", b"2"), ("fine", None), ("caf\\xe9", b"")]),
+    (None, None, []),
+    ("日本".encode(), b"\x00\xff", [("名", b"\xff")]),
+]
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+def _batch(records: Records, first_offset: int = 0, codec: int = 0) -> bytes:
+    builder = _DefaultRecordBatchBuilderPy(2, codec, False, -1, -1, -1, 1_000_000)
+    for number, (key, value, headers) in enumerate(records):
+        builder.append(number, 1_700_000_000_000, key, value, headers)
+    built = bytearray(builder.build())
+    built[:8] = first_offset.to_bytes(8, "big")
+    return bytes(built)
+
+
+def _read(data: bytes, fetch_offset: int = 0) -> list[Any]:
+    """What the engine's consumers get of an answer of a broker."""
+    records = fetcher.MemoryRecords(data)
+    at = TopicPartition("clicks", 0)
+    return list(fetcher.PartitionRecords(at, records, [], fetch_offset, None, None, True, 0))
+
+
+def test_whoever_reads_kafka_by_the_engine_s_clients_reads_so() -> None:
+    assert kafka_clients.kafka_records is kafka_records
+    assert fetcher.MemoryRecords is TolerantRecords
+
+
+def test_aiokafka_alone_gives_such_a_batch_up() -> None:
+    """Where this fails, aiokafka has learnt to read it, and `kafka_records.py` can go."""
+    batch = MemoryRecords(_batch(ODD)).next_batch()
+    with pytest.raises((UnicodeDecodeError, CorruptRecordException)):
+        list(batch)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_with_odd_names_is_read_whole_and_in_order(codec: str) -> None:
+    found = _read(_batch(ODD, 40, CODECS[codec]), 40)
+    assert [(one.key, one.value, list(one.headers)) for one in found] == READ
+    assert [one.offset for one in found] == [40, 41, 42, 43]
+    assert {one.timestamp for one in found} == {1_700_000_000_000}
+
+
+def test_the_batches_before_and_after_it_are_read_too_and_the_last_one_that_is_cut_short_is_not() -> None:
+    fine: Records = [(b"eve", b"fine", [("trace", b"3")])] * 2
+    after = _batch(fine, 6)
+    data = _batch(fine) + _batch(ODD, 2) + after + _batch(fine, 8)[:-1]
+    assert [one.offset for one in _read(data)] == list(range(8))
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_reading_goes_on_at_any_offset_within_the_batch(position: int) -> None:
+    assert [one.offset for one in _read(_batch(ODD), position)] == list(range(position, 4))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_sound_batches_are_read_as_before_however_the_publisher_compresses(codec: str) -> None:
+    sound: Records = [(b"ann", b"%d" % n, [("trace", b"%d" % n)]) for n in range(50)]
+    data = _batch(sound, 0, CODECS[codec])
+    [ours, theirs] = [records(data).next_batch() for records in (TolerantRecords, MemoryRecords)]
+    for one, other in itertools.zip_longest(ours, theirs):
+        assert (one.offset, one.key, one.value, one.headers) == (
+            *(other.offset, other.key, other.value, other.headers),
+        )
+
+
+@pytest.mark.parametrize("names", ["odd", "sound"])
+def test_a_damaged_batch_is_still_refused(names: str) -> None:
+    data = bytearray(_batch(ODD if names == "odd" else [(b"ann", b"first", [])]))
+    data[-1] ^= 1
+    with pytest.raises(CorruptRecordException):
+        _read(bytes(data))
+
+
+def test_records_that_do_not_fit_their_batch_are_refused_and_what_came_before_is_given() -> None:
+    data = bytearray(_batch(ODD[:1] * 2))
+    data[57:61] = (3).to_bytes(4, "big")  # one record more than there are
+    batch = TolerantRecords(bytes(data)).next_batch()
+    assert batch is not None
+    found: list[int] = []
+    with pytest.raises(CorruptRecordException):
+        found.extend(record.offset for record in batch)
+    assert found == [0, 1]
+
+
+def test_the_same_holds_without_aiokafka_s_compiled_reader() -> None:
+    """As on a platform that has no wheel of it."""
+    program = (
+        "import test_header_names as tests; "
+        "tests.test_a_batch_with_odd_names_is_read_whole_and_in_order('gzip'); "
+        "tests.test_a_damaged_batch_is_still_refused('odd')"
+    )
+    folder = str(Path(__file__).parent)
+    subprocess.run(
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            f"import sys; sys.path[:0] = [{folder!r}, {folder!r} + '/..']; {program}",
+        ],
+        env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"},
+        check=True,
+        timeout=120,
+    )

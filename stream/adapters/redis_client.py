@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.adapters import tls
 from stream.config import Redis as RedisSettings
+from stream.errors import StateUnavailable
 
 STORED = 1
 
@@ -105,6 +106,19 @@ def compare_and_set(pipeline: Pipeline, key: str, expected: int, value: bytes, t
     """
     version = version_bytes(expected) if expected else b""
     pipeline.eval(_COMPARE_AND_SET, 1, key, version, value, ttl_ms)
+
+
+def refuse_newer(what: str, found: int, known: int) -> None:
+    """Return where a stored record is of a version that this release knows.
+
+    Raises:
+        StateUnavailable: a newer release wrote it. Nothing is read, so that nothing of it can be lost.
+    """
+    if found > known:
+        raise StateUnavailable(
+            f"{what} has version {found}, this release reads up to {known}: "
+            "run the release that wrote it, or a newer one (docs/upgrading.md)"
+        )
 
 
 def version_bytes(version: int) -> bytes:

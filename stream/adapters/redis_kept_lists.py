@@ -15,6 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from stream.adapters.redis_client import refuse_newer
 from stream.core import attribution
 from stream.core.attribution import MADE_KEPT, KeptList, merged
 from stream.core.events import RecommendationList
@@ -42,7 +43,11 @@ class RedisKeptLists:
         self._shown_ms = int(shown_hours * HOUR_MS)
 
     async def recall(self, user_ids: Sequence[str]) -> dict[str, tuple[KeptList, ...]]:
-        """Read in one round trip; a damaged list is left out with a warning."""
+        """Read in one round trip; a damaged list is left out with a warning.
+
+        Raises:
+            StateUnavailable: Redis did not answer, or a list was written by a newer release than this.
+        """
         if not user_ids:
             return {}
         try:
@@ -107,6 +112,7 @@ def _several(data: bytes | None) -> list[bytes]:
 def _read(values: Sequence[bytes]) -> list[KeptList]:
     lists = []
     for data in values:
+        refuse_newer("a list kept for attribution", data[0] if data else 0, attribution.VERSION)
         try:
             lists.append(attribution.decode(data))
         except attribution.UnreadableList as error:

@@ -14,7 +14,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import STORED, compare_and_set, version_bytes
+from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer, version_bytes
 from stream.core import signals
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS
@@ -23,7 +23,7 @@ from stream.ports import VersionedSignals
 
 log = logging.getLogger(__name__)
 
-FORMAT = b"\x01"
+FORMAT = 1
 OVERLAP_MS = 5_000
 """Changes this much older are read again, since the clocks of workers differ."""
 TTL_DAYS = 400
@@ -47,7 +47,11 @@ class RedisSignalStore:
         self._prefix = key_prefix
 
     async def load(self, item_ids: Sequence[str]) -> dict[str, VersionedSignals]:
-        """Read rows in one MGET; items without one are left out, a damaged row begins anew."""
+        """Read rows in one MGET; items without one are left out, a damaged row begins anew.
+
+        Raises:
+            StateUnavailable: Redis did not answer, or a row was written by a newer release than this.
+        """
         if not item_ids:
             return {}
         try:
@@ -58,6 +62,8 @@ class RedisSignalStore:
         found = {}
         for item_id, data in zip(item_ids, values, strict=True):
             if data:
+                refuse_newer("the format of an item's stored signals", data[0], FORMAT)
+                refuse_newer("an item's stored signals", data[9] if len(data) > 9 else 0, signals.VERSION)
                 version = int.from_bytes(data[1:9], "big")
                 try:
                     found[item_id] = VersionedSignals(signals.decode(data[9:]), version)
@@ -73,7 +79,7 @@ class RedisSignalStore:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for item_id, (row, version) in rows.items():
-                    value = FORMAT + version_bytes(version + 1) + signals.encode(row)
+                    value = bytes([FORMAT]) + version_bytes(version + 1) + signals.encode(row)
                     compare_and_set(pipeline, f"{self._prefix}i:{item_id}", version, value, TTL_DAYS * DAY_MS)
                 answers = await pipeline.execute()
             saved = {item_id: answer == STORED for item_id, answer in zip(rows, answers, strict=True)}

@@ -10,7 +10,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import STORED, compare_and_set
+from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer
 from stream.core import codec
 from stream.core.state import UserState, empty
 from stream.errors import StateUnavailable
@@ -79,11 +79,7 @@ class RedisStateStore:
 
 
 def _read(user_id: str, data: bytes) -> UserState:
-    if data[0] > codec.VERSION:
-        raise StateUnavailable(
-            f"a stored state has version {data[0]}, this release reads up to {codec.VERSION}: "
-            "run the release that wrote it, or a newer one"
-        )
+    refuse_newer("a stored state", data[0], codec.VERSION)
     try:
         return codec.decode(user_id, data)
     except codec.UnreadableState as error:

@@ -8,6 +8,9 @@ import msgspec
 
 from stream.errors import InvalidMessage
 
+VERSION = 1
+"""Of a record; grows when a reader of the former version would go wrong."""
+
 
 class Serving(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is in force for one model. Versions are those of Triton, "" for none.
@@ -27,6 +30,8 @@ class Serving(msgspec.Struct, frozen=True, omit_defaults=True):
     """Take `active` over even where some items have no vector of it yet."""
     forced: str = ""
     """Why the gate was overruled, where it was."""
+    version: int = 1
+    """Of the record."""
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -48,12 +53,15 @@ def decode(data: bytes) -> Serving:
     """Read a record; fields that are not known are skipped.
 
     Raises:
-        InvalidMessage: it is none.
+        InvalidMessage: it is none, or of a newer version.
     """
     try:
-        return _decoder.decode(data)
+        serving = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage("damaged", f"model versions: {error}") from None
+    if serving.version > VERSION:
+        raise InvalidMessage("unknown_version", f"model versions of version {serving.version}")
+    return serving
 
 
 def order(version: str) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from builders import NOW_MS
 from stream.adapters import redis_client
 from stream.adapters.redis_kept_lists import RedisKeptLists
 from stream.config import Redis as RedisSettings
+from stream.core import attribution
 from stream.core.attribution import MADE_KEPT, SHOWN_KEPT, KeptList, kept_of, marked
 from stream.core.events import RecommendationList, RecommendedItem, Trigger
 from stream.core.policy import HOUR_MS, Policy
@@ -151,6 +152,21 @@ def test_what_is_kept_expires_and_a_damaged_list_is_left_out(stack: Any) -> None
         assert HOUR_MS < await client.pttl(f"{prefix}s:ann") <= 2 * HOUR_MS
         await client.lpush(f"{prefix}l:ann", b"\x01damaged")
         assert names((await memory.recall(["ann"]))["ann"]) == {"r1"}
+        await client.aclose()
+
+    asyncio.run(body())
+
+
+@pytest.mark.servers
+def test_a_list_of_a_newer_release_is_left_alone(stack: Any) -> None:
+    async def body() -> None:
+        client = redis_client.connect(RedisSettings(url=stack.endpoints.redis, timeout_ms=5_000))
+        prefix = f"{uuid.uuid4().hex}:"
+        newer = bytes([attribution.VERSION + 1]) + b"rest"
+        await client.lpush(f"{prefix}l:ann", newer)
+        with pytest.raises(StateUnavailable, match=f"version {attribution.VERSION + 1}"):
+            await RedisKeptLists(client, 2.0, prefix).recall(["ann"])
+        assert await client.lrange(f"{prefix}l:ann", 0, -1) == [newer]
         await client.aclose()
 
     asyncio.run(body())

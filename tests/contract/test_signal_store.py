@@ -230,7 +230,7 @@ def test_changes_of_long_ago_are_not_read_again(on_redis: Run) -> None:
     [
         (lambda data: data[:-3], 1),
         (lambda data: data[:9], 1),
-        (lambda data: data[:9] + b"\x07" + data[10:], 1),
+        (lambda data: data[:9] + b"\x00" + data[10:], 1),
         (lambda data: data[:4], 0),
     ],
     ids=["truncated", "version only", "unknown format", "too short"],
@@ -244,6 +244,20 @@ def test_a_damaged_row_begins_anew(on_redis: Run, damage: Callable[[bytes], byte
         assert found == VersionedSignals(EMPTY, version)
         assert await store.save({"mug": VersionedSignals(_row(3), version)}) == {"mug": True}
         assert _same((await store.load(["mug"]))["mug"].signals, _row(3))
+
+    on_redis(body)
+
+
+@pytest.mark.parametrize("place", [0, 9], ids=["format", "row"])
+def test_a_row_of_a_newer_release_is_left_alone(on_redis: Run, place: int) -> None:
+    async def body(store: RedisSignalStore, client: Redis, prefix: str) -> None:
+        await store.save({"mug": VersionedSignals(_row(), 0)})
+        data = bytearray(await client.get(f"{prefix}i:mug"))
+        data[place] += 1
+        await client.set(f"{prefix}i:mug", bytes(data))
+        with pytest.raises(StateUnavailable, match=f"version {data[place]}"):
+            await store.load(["mug"])
+        assert await client.get(f"{prefix}i:mug") == bytes(data)
 
     on_redis(body)
 

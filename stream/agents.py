@@ -13,7 +13,8 @@ import logging
 import random
 import tempfile
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,10 +23,12 @@ import faust.auth
 from faust.types import EventT, StreamT
 
 from stream.adapters.kafka_clients import connection
+from stream.adapters.kafka_standing import standings
 from stream.config import Config, Kafka
 from stream.core.events import ErrorCode, Source
 from stream.errors import Unavailable, place_of
 from stream.ports import DeadLetter, Publisher, RawMessage
+from stream.progress import At, Standing, Work
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -98,6 +101,11 @@ class BatchAgent:
     ) -> None:
         self.name = name
         self.waiting_for = ""
+        self._topics: frozenset[str] = frozenset()
+        self._app: faust.App | None = None
+        self._in_hand: Counter[At] = Counter()
+        self._done: Counter[At] = Counter()
+        self._tries = 0
         self._handle = handle
         self._publisher = publisher
         self._telemetry = telemetry
@@ -106,13 +114,33 @@ class BatchAgent:
     def attach(self, app: faust.App, *topics: str) -> None:
         """Subscribe to topics; one agent on several sees them in one order."""
         app.agent(app.topic(*topics), name=self.name, concurrency=1)(self._consume)
+        self._topics, self._app = frozenset(topics), app
+
+    def work(self) -> Work:
+        """What there is to do and how far it is, by partition; to be called when the app has started."""
+        app = self._app
+        return self._work_of(standings(app.consumer._thread._consumer) if app else {})
+
+    def _work_of(self, read: Mapping[At, Standing]) -> Work:
+        """Of what the app has read, the partitions of this agent, with the messages that it has in hand."""
+        found = {
+            at: standing._replace(
+                done=standing.done + self._done[at],
+                left=standing.left if standing.left is None else standing.left + self._in_hand[at],
+            )
+            for at, standing in read.items()
+            if at.topic in self._topics
+        }
+        return Work(self.name, found, self._tries, self.waiting_for)
 
     async def _consume(self, stream: StreamT[bytes]) -> None:
         stream.enable_acks = False
         queue: asyncio.Queue[EventT[bytes]] = asyncio.Queue(maxsize=2 * self._batch_max)
+        self._in_hand.clear()
         async with asyncio.TaskGroup() as tasks:  # a worker that failed must end the taking, not stall it
             worker = tasks.create_task(self._work(stream, queue))
             async for event in stream.events():
+                self._in_hand[_at(event)] += 1
                 await queue.put(event)
             worker.cancel()
 
@@ -125,6 +153,8 @@ class BatchAgent:
             await self._finish([_raw(event) for event in batch])
             for event in batch:
                 await stream.ack(event)
+                self._in_hand[_at(event)] -= 1
+                self._done[_at(event)] += 1
             self._telemetry.last_progress.set_to_current_time()
 
     async def _finish(self, messages: Sequence[RawMessage]) -> None:
@@ -164,6 +194,7 @@ class BatchAgent:
                 if not self.waiting_for:
                     log.warning("%s: waiting, nothing is acknowledged: %s", self.name, error)
                 self.waiting_for = str(error) or type(error).__name__
+                self._tries += 1
                 self._telemetry.retries.labels(self.name, type(error).__name__).inc()
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -172,6 +203,10 @@ class BatchAgent:
                     log.info("%s: going on", self.name)
                 self.waiting_for = ""
                 return
+
+
+def _at(event: EventT[bytes]) -> At:
+    return At(event.message.topic, event.message.partition)
 
 
 def _raw(event: EventT[bytes]) -> RawMessage:

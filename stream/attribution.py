@@ -15,7 +15,7 @@ from stream.core.bots import Sign
 from stream.core.events import Attribution, RecommendationList
 from stream.core.policy import Policy
 from stream.ports import KeptLists, Publisher
-from stream.telemetry import Telemetry
+from stream.telemetry import Few, Telemetry
 
 LABELS_KEPT = 20
 """Distinct placements, policies and versions that metrics tell apart; all others count as `other`."""
@@ -36,7 +36,7 @@ class Attributor:
         self._publisher = publisher
         self._policy = policy
         self._telemetry = telemetry
-        self._placements, self._policies, self._versions = _Few(), _Few(), _Few()
+        self._placements, self._policies, self._versions = (Few(LABELS_KEPT) for _ in range(3))
 
     async def tell(self, witnesses: Sequence[Witness]) -> None:
         """Publish what events tell, then note which items were shown.
@@ -91,20 +91,6 @@ class Attributor:
             ).inc(len(record.items))
             for item in record.items:
                 self._telemetry.attributed.labels(outcome, item.source, _place(item.rank)).inc()
-
-
-class _Few:
-    """The first few values of a label; what comes after them counts as `other`."""
-
-    def __init__(self) -> None:
-        self._known: set[str] = set()
-
-    def label(self, value: str) -> str:
-        if value not in self._known:
-            if len(self._known) == LABELS_KEPT:
-                return "other"
-            self._known.add(value)
-        return value
 
 
 def _place(rank: int) -> str:

@@ -201,12 +201,14 @@ class Trainer(msgspec.Struct, frozen=True):
 
 
 class Telemetry(msgspec.Struct, frozen=True):
-    """What a worker tells about itself."""
+    """What a worker or a trainer tells about itself."""
 
     host: Text = "127.0.0.1"
     """Address that metrics and health are served on; 0.0.0.0 in a container."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464
     """Port of metrics and health; 0 takes a free one."""
+    stalled_s: Annotated[float, Meta(ge=1.0)] = 300.0
+    """A partition that has messages left and moves none of them for so long makes `/live` fail."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious messages to log."""
 

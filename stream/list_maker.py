@@ -353,7 +353,7 @@ class ListMaker:
         items = [_item(made, rank, chosen) for rank, chosen in enumerate(made.composed.chosen, start=1)]
         warnings = made.composed.warnings
         for rule in {warning.partition(":")[0] for warning in warnings}:
-            self._telemetry.rule_warnings.labels(rule).inc()
+            self._telemetry.count_rule_warning(rule)
         trigger = shopper.trigger
         answer = self._list(
             trigger,

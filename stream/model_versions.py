@@ -17,10 +17,14 @@ class ModelVersions:
 
     Args:
         changed: is given each model whose record changed, and the record.
+        skipped: is told of each record that this release cannot read.
     """
 
-    def __init__(self, changed: Callable[[str, Serving], None]) -> None:
+    def __init__(
+        self, changed: Callable[[str, Serving], None], skipped: Callable[[], None] = lambda: None
+    ) -> None:
         self._changed = changed
+        self._skipped = skipped
         self._records: dict[str, Serving] = {}
 
     def __contains__(self, model: str) -> bool:
@@ -43,6 +47,7 @@ class ModelVersions:
                 self.take(key.decode(), versions.decode(value))
             except (InvalidMessage, UnicodeDecodeError) as error:
                 log.warning("a record of model versions is skipped: %s", error)
+                self._skipped()
 
     def take(self, model: str, serving: Serving) -> None:
         """Take in one record."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
+from stream.errors import Unavailable
+from stream.progress import Progress, Work
 from stream.telemetry import StatusServer
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+RETRY_S = 1.0
+
+T = TypeVar("T")
 
 
 def set_up_log(level: str, *quiet: str) -> None:
@@ -53,3 +61,31 @@ def run_until_closed(parts: AsyncExitStack, work: Coroutine[object, object, None
         await asyncio.wait({task})
 
     parts.push_async_callback(cancel)
+
+
+async def watch(progress: Progress, works: Sequence[Callable[[], Work]]) -> None:
+    """Look at the work of the process once a second, for ever; `works` may grow."""
+    while True:
+        try:
+            progress.look([work() for work in works])
+        except Exception:
+            log.exception("looking at the progress failed, going on")
+        await asyncio.sleep(LOOK_S)
+
+
+async def until_there(what: str, attempt: Callable[[], Awaitable[T]], say: Callable[[str], None]) -> T:
+    """Try once a second until a part is there, and return what the attempt gives.
+
+    Args:
+        what: the part, for people.
+        say: told what is waited for and why whenever that changes; it is logged too.
+    """
+    said = ""
+    while True:
+        try:
+            return await attempt()
+        except Unavailable as error:
+            if said != (said := f"waiting for {what}: {error}"):
+                say(said)
+                log.warning("%s", said)
+            await asyncio.sleep(RETRY_S)

@@ -11,12 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from stream.errors import Unavailable
+from stream.progress import Progress
 
 LATENCY_BUCKETS_S = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
@@ -24,11 +24,70 @@ LATENCY_BUCKETS_S = (
 )
 
 
-class Telemetry:
-    """The metrics of one worker, in a registry of their own."""
+RULES_TOLD_APART = 100
+
+
+class Few:
+    """The first few values of a label, up to `most`; what comes after them counts as `other`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def label(self, value: str) -> str:
+        """Give the value to count under."""
+        if value not in self._known:
+            if len(self._known) == self._most:
+                return "other"
+            self._known.add(value)
+        return value
+
+
+class ProcessTelemetry:
+    """The metrics of every process, in a registry of their own; docs/metrics.md lists all.
+
+    Args:
+        ready: what being ready means.
+    """
+
+    def __init__(self, ready: str) -> None:
+        self.registry = CollectorRegistry()
+        self.ready = Gauge("streamrec_ready", ready, registry=self.registry)
+        self.messages_left = Gauge(
+            "streamrec_messages_left",
+            "Messages of the partitions that this process owns or follows which are not done",
+            ["topic"],
+            registry=self.registry,
+        )
+        self.unmoved = Gauge(
+            "streamrec_unmoved_seconds",
+            "The longest that a partition with messages left has not moved",
+            registry=self.registry,
+        )
+        self.skipped = Counter(
+            "streamrec_skipped_records",
+            "Records of followed topics that this process cannot read or that crash their reader",
+            ["topic"],
+            registry=self.registry,
+        )
+
+    def count_skipped(self, topic: str) -> None:
+        """Count a record that is left out."""
+        self.skipped.labels(topic).inc()
+
+    def show(self, progress: Progress) -> None:
+        """Take over how far the work is."""
+        self.messages_left.clear()
+        for topic, count in progress.left().items():
+            self.messages_left.labels(topic).set(count)
+        self.unmoved.set(progress.unmoved_s)
+
+
+class Telemetry(ProcessTelemetry):
+    """The metrics of one worker."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__("1 while lists can be made")
         self.events = Counter("streamrec_events", "Valid events consumed", ["topic"], registry=self.registry)
         self.lists = Counter("streamrec_lists", "Lists acknowledged by the broker", registry=self.registry)
         self.dead_letters = Counter(
@@ -158,12 +217,17 @@ class Telemetry:
             "Items the encoder has not seen yet",
             registry=self.registry,
         )
-        self.ready = Gauge("streamrec_ready", "1 while lists can be made", registry=self.registry)
         self.last_progress = Gauge(
             "streamrec_last_progress_timestamp_seconds",
             "When a batch was last acknowledged",
             registry=self.registry,
         )
+
+        self._rules_told_apart = Few(RULES_TOLD_APART)
+
+    def count_rule_warning(self, rule: str) -> None:
+        """Count a list that could not keep a rule."""
+        self.rule_warnings.labels(self._rules_told_apart.label(rule)).inc()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -175,18 +239,11 @@ class Telemetry:
             self.stage.labels(stage).observe(time.perf_counter() - began_s)
 
 
-class Metrics(Protocol):
-    """What `/metrics` shows."""
-
-    registry: CollectorRegistry
-    ready: Gauge
-
-
-class TrainerTelemetry:
-    """The metrics of one trainer, in a registry of their own."""
+class TrainerTelemetry(ProcessTelemetry):
+    """The metrics of one trainer."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__("1 while the trainer follows the stream")
         self.lists = Gauge(
             "streamrec_trainer_lists", "Lists whose session has ended", ["outcome"], registry=self.registry
         )
@@ -208,9 +265,6 @@ class TrainerTelemetry:
             ["outcome"],
             registry=self.registry,
         )
-        self.ready = Gauge(
-            "streamrec_ready", "1 while the trainer follows the stream", registry=self.registry
-        )
 
 
 Explain = Callable[[str, str, str | None], Awaitable[bytes]]
@@ -218,21 +272,27 @@ Explain = Callable[[str, str, str | None], Awaitable[bytes]]
 
 
 class StatusServer:
-    """`/live` (the process answers), `/ready` (lists can be made; else 503 and why), `/metrics`.
+    """`/live` (what there is to do moves; else 503 and what does not), `/ready`, `/metrics`.
 
+    `/live` stays 200 while a part is waited for, and says which; whoever starts the process anew where it
+    fails needs nothing else. `/ready` is 503, and says why, while no lists can be made.
     Of a worker also `/explain?user=ID&item=ID`. It tells of a shopper, so only this machine may ask.
 
     Args:
         telemetry: what `/metrics` shows.
         missing: what keeps the worker from making lists, as sentences; empty when ready.
+        progress: how the work of the process moves.
     """
 
     explain: Explain | None = None
     """Answers `/explain`; None until lists can be made."""
 
-    def __init__(self, telemetry: Metrics, missing: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, telemetry: ProcessTelemetry, missing: Callable[[], list[str]], progress: Progress
+    ) -> None:
         self._telemetry = telemetry
         self._missing = missing
+        self._progress = progress
         application = web.Application()
         application.add_routes(
             [
@@ -258,13 +318,15 @@ class StatusServer:
         await self._runner.cleanup()
 
     async def _live(self, _: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
+        if dead := self._progress.dead():
+            return web.Response(status=503, text=_lines(dead))
+        return web.Response(text=_lines(["alive", *(self._progress.waiting() or self._missing())]))
 
     async def _ready(self, _: web.Request) -> web.Response:
         missing = self._missing()
         self._telemetry.ready.set(not missing)
         if missing:
-            return web.Response(status=503, text="".join(f"{reason}\n" for reason in missing))
+            return web.Response(status=503, text=_lines(missing))
         return web.Response(text="ready\n")
 
     async def _explain(self, request: web.Request) -> web.Response:
@@ -275,7 +337,7 @@ class StatusServer:
             return web.Response(status=400, text="name both: /explain?user=ID&item=ID\n")
         if self.explain is None:
             reasons = self._missing() or ["this process makes no lists"]
-            return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
+            return web.Response(status=503, text=_lines(reasons))
         try:
             found = await self.explain(asked["user"], asked["item"], asked.get("placement") or None)
         except Unavailable as error:
@@ -284,7 +346,12 @@ class StatusServer:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         self._telemetry.ready.set(not self._missing())
+        self._telemetry.show(self._progress)
         return web.Response(
             body=generate_latest(self._telemetry.registry),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+
+def _lines(sentences: list[str]) -> str:
+    return "".join(f"{sentence}\n" for sentence in sentences)

@@ -15,7 +15,9 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,6 +26,8 @@ from aiokafka.errors import KafkaError
 from stream.adapters import trainer_checkpoint
 from stream.adapters.kafka_clients import consumer
 from stream.adapters.kafka_follower import TopicFollower
+from stream.adapters.kafka_standing import standings
+from stream.adapters.kafka_topics import require_topics
 from stream.adapters.trainer_checkpoint import Checkpoint
 from stream.config import Config
 from stream.core import list_log
@@ -39,7 +43,8 @@ from stream.errors import InvalidMessage, Unavailable
 from stream.model_versions import ModelVersions
 from stream.models.rolling import Rolling
 from stream.models.rollout import open_rollout
-from stream.process import listen, run_until_closed, set_up_log, stop_on_signals
+from stream.process import listen, run_until_closed, set_up_log, stop_on_signals, until_there, watch
+from stream.progress import Progress, Work
 from stream.telemetry import StatusServer, TrainerTelemetry
 
 log = logging.getLogger(__name__)
@@ -83,12 +88,17 @@ class Trainer:
             config.trainer.keep_versions,
             made,
         )
-        self._versions = ModelVersions(self._changed)
+        self._versions = ModelVersions(
+            self._changed, partial(self._telemetry.count_skipped, config.topics.model_versions)
+        )
         self._serving = Serving("")
         self._learnt_at_roll = self._checkpoint.learnt_at_roll if self._checkpoint else 0
         self._next: dict[TopicPartition, int] = {}
         self._rolled_s = self._saved_s = time.monotonic()
         self._starting = "starting"
+        self._progress = Progress(time.monotonic, config.telemetry.stalled_s)
+        self._reader: AIOKafkaConsumer | None = None
+        self._tries = 0
         self._learner: StreamLearner | None = None
 
     async def run(self) -> int:
@@ -96,23 +106,61 @@ class Trainer:
         stop = stop_on_signals()
         config = self._config
         async with AsyncExitStack() as parts:
-            status = StatusServer(self._telemetry, lambda: [self._starting] if self._starting else [])
+            status = StatusServer(
+                self._telemetry, lambda: [self._starting] if self._starting else [], self._progress
+            )
             if not await listen(parts, status, config.telemetry.host, config.trainer.port, "trainer.port"):
                 return 2
-            topics = (config.topics.clicks, config.topics.list_log)
-            reader = await parts.enter_async_context(
-                consumer(config.kafka, *topics, auto_offset_reset="earliest")
-            )
-            records = TopicFollower(config.kafka, config.topics.model_versions, self._versions.apply)
-            run_until_closed(parts, records.run())
-            await records.caught_up.wait()
-            learner = self._learner = self._resumed()
-            self._contest()
-            await self._seek(reader)
-            self._starting = ""
+            starting = asyncio.ensure_future(self._start(parts))
+            stopping = asyncio.ensure_future(stop.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+                return 0
+            reader, learner = starting.result()
             await self._follow(reader, learner, stop)
             self._save(learner)
         return 0
+
+    async def _start(self, parts: AsyncExitStack) -> tuple[AIOKafkaConsumer, StreamLearner]:
+        """Make the parts, each when what it needs is there; waits for what is away, but not to read once.
+
+        Raises:
+            Unavailable: all is to be read once, and Kafka did not answer or topics are missing.
+        """
+        config = self._config
+        topics = (config.topics.clicks, config.topics.list_log)
+        there = partial(require_topics, config, *topics, config.topics.model_versions)
+
+        def connected() -> Awaitable[AIOKafkaConsumer]:
+            return parts.enter_async_context(consumer(config.kafka, *topics, auto_offset_reset="earliest"))
+
+        if self._once:
+            await there()
+            reader = await connected()
+        else:
+            await until_there("the topics", there, self._say)
+            reader = await until_there("Kafka", connected, self._say)
+        self._starting = "reading which versions serve"
+        records = TopicFollower(
+            config.kafka, config.topics.model_versions, self._versions.apply, self._telemetry.count_skipped
+        )
+        run_until_closed(parts, watch(self._progress, (self._work, records.work)))
+        run_until_closed(parts, records.run())
+        await records.caught_up.wait()
+        learner = self._learner = self._resumed()
+        self._contest()
+        await self._seek(reader)
+        self._reader = reader
+        self._starting = ""
+        return reader, learner
+
+    def _say(self, starting: str) -> None:
+        self._starting = starting
+
+    def _work(self) -> Work:
+        return Work("learning", standings(self._reader, paused_too=False), self._tries)
 
     async def _follow(self, reader: AIOKafkaConsumer, learner: StreamLearner, stop: asyncio.Event) -> None:
         ends = await reader.end_offsets(list(self._next)) if self._once else {}
@@ -122,6 +170,7 @@ class Trainer:
                 batches = await reader.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
             except KafkaError as error:
                 log.warning("following is interrupted: %r", error)
+                self._tries += 1
                 await asyncio.sleep(1.0)
                 continue
             for at, messages in batches.items():
@@ -152,6 +201,7 @@ class Trainer:
             else:
                 learner.take_list(at.partition, offset, list_log.decode(value or b""))
         except InvalidMessage as error:
+            self._telemetry.count_skipped(at.topic)
             log.debug("%s %d at %d is skipped: %s", at.topic, at.partition, offset, error)
 
     def _pause(self, reader: AIOKafkaConsumer, learner: StreamLearner) -> None:
@@ -298,6 +348,8 @@ class Trainer:
     def _tell(self, learner: StreamLearner) -> None:
         """Show the running figures, in the metrics and in one line."""
         told = []
+        for shown in (self._telemetry.hit_rate, self._telemetry.reciprocal_rank):
+            shown.clear()  # of versions that are asked no more
         for name in (LEARNER, *learner.contestants):
             figures = learner.figures.of(name)
             self._telemetry.hit_rate.labels(name).set(figures.hr)

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 
 from stream.adapters import vector_record
 from stream.adapters.kafka_follower import Changes, TopicFollower
@@ -30,24 +31,32 @@ class VersionControl:
         view: whose spaces follow the encoder's versions.
         repository: asked for the highest versions where no record says which serve.
         reports: where this worker says which versions it uses.
+        skipped: told of the topic of each record that cannot be read.
 
     `records` is to be run, and has caught up, before the items are followed.
     """
 
     def __init__(
-        self, config: Config, view: CatalogView, repository: TritonRepository, reports: WorkerReports
+        self,
+        config: Config,
+        view: CatalogView,
+        repository: TritonRepository,
+        reports: WorkerReports,
+        skipped: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._view = view
         self._repository = repository
         self._reports = reports
+        self._skipped = skipped
         self._models = (config.triton.encoder, config.triton.reranker, config.triton.cross_encoder)
         self._worker = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
         self._listeners: dict[str, Callable[[str], None]] = {}
         self._items: TopicFollower | None = None
         self._filling: set[asyncio.Task[None]] = set()
-        self.versions = ModelVersions(self._changed)
-        self.records = TopicFollower(config.kafka, config.topics.model_versions, self.versions.apply)
+        topic = config.topics.model_versions
+        self.versions = ModelVersions(self._changed, partial(skipped, topic))
+        self.records = TopicFollower(config.kafka, topic, self.versions.apply, skipped)
 
     def listen(self, model: str, changed: Callable[[str], None]) -> None:
         """Have a function called with a model's active version whenever its record changes."""
@@ -55,7 +64,8 @@ class VersionControl:
 
     def follow_items(self, apply: Callable[[Changes], None]) -> TopicFollower:
         """Make the follower of the items: a space opened later than this has missed some of them."""
-        self._items = TopicFollower(self._config.kafka, self._config.topics.item_vectors, apply)
+        topic = self._config.topics.item_vectors
+        self._items = TopicFollower(self._config.kafka, topic, apply, self._skipped)
         return self._items
 
     async def pin(self) -> None:
@@ -118,12 +128,15 @@ class VersionControl:
         await TopicFollower(self._config.kafka, topic, apply).read_once()
 
 
-def read_vectors(changes: Changes) -> list[tuple[str, ItemVector | None]]:
-    """Read what lies on `item-vectors`; a damaged record is skipped with a warning."""
+def read_vectors(
+    changes: Changes, skipped: Callable[[], None] = lambda: None
+) -> list[tuple[str, ItemVector | None]]:
+    """Read what lies on `item-vectors`; a record that this release cannot read is skipped with a warning."""
     decoded: list[tuple[str, ItemVector | None]] = []
     for key, value in changes:
         try:
             decoded.append(((key or b"").decode(), None if value is None else vector_record.decode(value)))
         except (InvalidMessage, UnicodeDecodeError) as error:
             log.warning("an item vector is skipped: %s", error)
+            skipped()
     return decoded

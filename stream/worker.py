@@ -23,7 +23,7 @@ from stream.adapters import redis_client, triton_models
 from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
-from stream.adapters.kafka_topics import describe_topics
+from stream.adapters.kafka_topics import require_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_kept_lists import RedisKeptLists
 from stream.adapters.redis_signals import RedisSignalStore
@@ -45,8 +45,9 @@ from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.list_maker import Deadlines, ListMaker
 from stream.pair_scores import BackgroundPairs, PairScores
-from stream.process import listen, run_until_closed, set_up_log, stop_on_signals
+from stream.process import listen, run_until_closed, set_up_log, stop_on_signals, until_there, watch
 from stream.product_fit import FitReader
+from stream.progress import Progress, Work
 from stream.recommender import Recommender
 from stream.republisher import Republisher
 from stream.rules import LiveRules
@@ -65,7 +66,6 @@ CLOCK_S = 0.5
 CORRECT_S = 0.05
 PIN_S = 5.0
 REPORT_S = 1.0
-RETRY_S = 1.0
 DRAIN_S = 8.0
 
 
@@ -88,6 +88,8 @@ class Worker:
         self._config = config
         self._written = read_rules(config.rules.file)
         self._telemetry = Telemetry()
+        self._progress = Progress(time.monotonic, config.telemetry.stalled_s)
+        self._works: list[Callable[[], Work]] = []
         self._starting = "starting"
         self._agents: list[BatchAgent] = []
         self._apps: list[faust.App] = []
@@ -98,10 +100,11 @@ class Worker:
         config = self._config
         stop = stop_on_signals()
         async with AsyncExitStack() as parts:
-            status = StatusServer(self._telemetry, self._missing)
+            status = StatusServer(self._telemetry, self._missing, self._progress)
             at = config.telemetry
             if not await listen(parts, status, at.host, at.port, "telemetry.port"):
                 return 2
+            run_until_closed(parts, watch(self._progress, self._works))
             starting = asyncio.ensure_future(self._start(parts, status))
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,8 +125,8 @@ class Worker:
         config, telemetry = self._config, self._telemetry
         publisher = KafkaPublisher(config)
         parts.push_async_callback(publisher.stop)
-        await self._until_there("Kafka", publisher.start)
-        await self._until_there("the topics", self._check_topics)
+        await until_there("Kafka", publisher.start, self._say)
+        await until_there("the topics", partial(require_topics, config), self._say)
 
         redis = redis_client.connect(config.redis)
         parts.push_async_callback(redis.aclose)
@@ -135,6 +138,7 @@ class Worker:
             view,
             TritonRepository(triton, config.triton),
             RedisWorkerReports(redis, config.redis.key_prefix),
+            telemetry.count_skipped,
         )
 
         def model(name: str) -> tuple[InferenceServerClient, str, NewBreaker, Version]:
@@ -154,7 +158,7 @@ class Worker:
         learnt = LearntItems(signals, view.items, time.monotonic)
 
         def follow(changes: Changes) -> None:
-            decoded = read_vectors(changes)
+            decoded = read_vectors(changes, lambda: telemetry.count_skipped(config.topics.item_vectors))
             view.apply(decoded)
             for item_id, made in decoded:
                 if made is not None:
@@ -162,21 +166,26 @@ class Worker:
             rules.recheck(item_id for item_id, _ in decoded)
 
         self._starting = "reading which versions serve"
+        self._works.append(control.records.work)
         run_until_closed(parts, control.records.run())
         await control.records.caught_up.wait()
         with suppress(Unavailable):  # tried again below
             await control.pin()
         self._starting = "reading the rules"
-        rules_follower = TopicFollower(config.kafka, config.topics.rules, rules.apply)
+        rules_follower = TopicFollower(
+            config.kafka, config.topics.rules, rules.apply, telemetry.count_skipped
+        )
+        self._works.append(rules_follower.work)
         run_until_closed(parts, rules_follower.run())
         await rules_follower.caught_up.wait()
         self._starting = "reading the catalogue"
         follower = control.follow_items(follow)
+        self._works.append(follower.work)
         run_until_closed(parts, follower.run())
         await follower.caught_up.wait()
         view.settle()
         rules.book.catch_up()
-        await self._until_there("Redis", learnt.refresh)
+        await until_there("Redis", learnt.refresh, self._say)
 
         pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)
         control.listen(config.triton.cross_encoder, pair_scores.keep_only)
@@ -279,6 +288,7 @@ class Worker:
         self._apps = [events_app, background_app]
         for app in self._apps:
             await app.start()
+        self._works += [agent.work for agent in self._agents]
         run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
         run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))
         run_until_closed(parts, _every(HEAL_S, "items without vectors", _at_half_speed(writer.heal)))
@@ -312,22 +322,8 @@ class Worker:
     async def _note_joined(self, *_: object, **__: object) -> None:
         self._joined = True
 
-    async def _check_topics(self) -> None:
-        missing = [topic.name for topic in await describe_topics(self._config) if not topic.partitions]
-        if missing:
-            raise Unavailable(f"missing: {', '.join(missing)} (`streamrec topics create` makes them)")
-
-    async def _until_there(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await attempt()
-            except Unavailable as error:
-                if self._starting != f"waiting for {what}: {error}":
-                    self._starting = f"waiting for {what}: {error}"
-                    log.warning("%s", self._starting)
-                await asyncio.sleep(RETRY_S)
-            else:
-                return
+    def _say(self, starting: str) -> None:
+        self._starting = starting
 
 
 async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]]) -> None:

@@ -10,8 +10,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.adapters.kafka_clients import connection
+from stream.adapters.kafka_standing import standings
 from stream.config import Kafka
 from stream.errors import place_of
+from stream.progress import Work
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +29,28 @@ class TopicFollower:
         kafka: where the brokers are, and who we are to them.
         topic: what to follow.
         apply: takes (key, value) pairs in order; given some again where one of them makes it fail.
+        skipped: told of each message at which `apply` fails.
 
     `caught_up` is set once all that lay in the topic when following began has been applied. After an
-    outage of the broker following goes on where it was. `skipped` counts messages at which `apply` fails.
+    outage of the broker following goes on where it was.
     """
 
-    def __init__(self, kafka: Kafka, topic: str, apply: Callable[[Changes], None]) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        topic: str,
+        apply: Callable[[Changes], None],
+        skipped: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._connection = connection(kafka)
         self._topic = topic
         self._apply = apply
         self._positions: dict[TopicPartition, int] = {}
+        self._skipped = skipped
+        self._consumer: AIOKafkaConsumer | None = None
+        self._tries = 0
+        self._waiting_for = ""
         self.caught_up = asyncio.Event()
-        self.skipped = 0
 
     async def run(self) -> None:
         """Follow until cancelled; a broker that is away is waited for."""
@@ -52,12 +64,20 @@ class TopicFollower:
             )
             try:
                 await consumer.start()
+                self._consumer, self._waiting_for = consumer, ""
                 await self._follow(consumer)
             except (KafkaError, OSError) as error:
                 log.warning("following %s is interrupted: %r", self._topic, error)
+                self._tries += 1
+                self._waiting_for = str(error) or type(error).__name__
                 await asyncio.sleep(RETRY_S)
             finally:
+                self._consumer = None
                 await consumer.stop()
+
+    def work(self) -> Work:
+        """What there is to follow and how far that is, by partition."""
+        return Work(f"following {self._topic}", standings(self._consumer), self._tries, self._waiting_for)
 
     async def read_once(self) -> None:
         """Follow until all that lay in the topic has been applied."""
@@ -96,7 +116,7 @@ class TopicFollower:
                 self._take(changes[:middle])
                 self._take(changes[middle:])
             else:
-                self.skipped += 1
+                self._skipped(self._topic)
                 log.error(
                     "a message of %s is skipped: %s at %s", self._topic, type(error).__name__, place_of(error)
                 )

@@ -133,6 +133,23 @@ async def describe_topics(config: Config) -> list[TopicFound]:
     return [found[name] for name in names]
 
 
+async def require_topics(config: Config, *names: str) -> None:
+    """Return where topics are there.
+
+    Args:
+        names: which; all those of the contract where none is named.
+
+    Raises:
+        Unavailable: some are missing, which the message names, or Kafka did not answer.
+    """
+    wanted = names or tuple(plan.name for plan in plan_topics(config))
+    async with admin(config.kafka) as client:
+        found = {topic["topic"] for topic in await client.describe_topics() if topic["partitions"]}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise Unavailable(f"missing: {', '.join(missing)} (`streamrec topics create` makes them)")
+
+
 def _check_co_partitioning(config: Config, found: dict[str, TopicFound]) -> None:
     clicks, searches = found[config.topics.clicks], found[config.topics.searches]
     wanted = config.kafka.partitions

@@ -33,6 +33,7 @@ from stream.local.ports import choose
 from stream.local.redis import Redis
 from stream.local.stack import Stack
 from stream.local.triton import Triton
+from stream.progress import At, Progress, Standing, Work
 from stream.telemetry import StatusServer, Telemetry
 
 ROOT = Path(__file__).parents[2]
@@ -378,20 +379,25 @@ def test_the_worker_serves_metrics_on_the_port_that_is_published(services: Servi
     assert ("EXPOSE", str(target)) in dockerfile(worker)
 
 
-@pytest.mark.parametrize(("missing", "healthy"), [([], True), (["waiting for Kafka"], False)])
-def test_a_worker_is_healthy_when_it_can_make_lists(
-    services: Services, missing: list[str], healthy: bool
+@pytest.mark.parametrize("name", ["worker", "trainer"])
+@pytest.mark.parametrize(("tries", "healthy"), [([0, 0], False), ([0, 1], True)])
+def test_a_process_is_healthy_while_it_waits_and_not_when_nothing_moves(
+    services: Services, name: str, tries: list[int], healthy: bool
 ) -> None:
-    worker = services["worker"]
+    worker = services[name]
+    at_s = iter(range(10))
+    progress = Progress(lambda: next(at_s), 0.5)
+    for heard, number in enumerate(tries):
+        progress.look([Work("events", {At("clicks", 0): Standing(5, 1, heard)}, number)])
     how, program, *arguments = worker["healthcheck"]["test"]
     assert (how, program) == ("CMD", "python")
 
     async def check() -> int:
-        server = StatusServer(Telemetry(), lambda: missing)
+        server = StatusServer(Telemetry(), lambda: ["waiting for Redis"], progress)
         (port,) = choose(("telemetry",)).values()
         await server.start("127.0.0.1", port)
         try:
-            here = [argument.replace(":9464/", f":{port}/") for argument in arguments]
+            here = [re.sub(r":\d{4}/", f":{port}/", argument) for argument in arguments]
             checked = await asyncio.create_subprocess_exec(
                 sys.executable, *here, stderr=asyncio.subprocess.DEVNULL
             )

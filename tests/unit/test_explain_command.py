@@ -18,6 +18,7 @@ from stream.cli.root import app
 from stream.core.account import Contribution, Fate, Score
 from stream.errors import StateUnavailable, Unavailable
 from stream.explaining import Change, Explanation
+from stream.progress import Progress
 from stream.telemetry import StatusServer, Telemetry
 
 FOUND = Explanation(
@@ -52,7 +53,7 @@ def served(explain: Explain | None) -> Iterator[str]:
     port, up, down = free_port(), Event(), Event()
 
     async def serve() -> None:
-        server = StatusServer(Telemetry(), lambda: ["joining the consumer group"])
+        server = StatusServer(Telemetry(), lambda: ["joining the consumer group"], Progress(lambda: 0.0, 1.0))
         server.explain = explain
         await server.start("127.0.0.1", port)
         up.set()

@@ -32,6 +32,7 @@ USE_CASES = [
         "rules",
         "shown_lists",
         "republisher",
+        "progress",
     )
 ]
 IMPURE = {

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from stream.process import listen, run_until_closed, stop_on_signals
+from stream.progress import Progress
 from stream.telemetry import StatusServer, Telemetry
 
 
@@ -24,8 +25,9 @@ def test_a_signal_to_end_is_an_event_and_not_the_end(number: signal.Signals) -> 
 
 def test_a_taken_port_is_told_with_the_setting_to_change(caplog: pytest.LogCaptureFixture) -> None:
     async def listens(port: int) -> bool:
+        status = StatusServer(Telemetry(), list, Progress(lambda: 0.0, 1.0))
         async with AsyncExitStack() as parts:
-            return await listen(parts, StatusServer(Telemetry(), list), "127.0.0.1", port, "trainer.port")
+            return await listen(parts, status, "127.0.0.1", port, "trainer.port")
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

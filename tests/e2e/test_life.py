@@ -121,7 +121,7 @@ def test_a_header_whose_name_is_no_text_stops_no_partition(run: Any, wait_until:
         await wait_until(lambda: len(engine.dead_letters) == 8, what="the letters")
         for letter in engine.dead_letters:
             headers = dict(letter.headers)
-            assert headers["error-code"] == b"invalid_json"
+            assert headers["error-code"] == b"not_json"
             assert (headers["original-\\xff\\xfe"], headers["original-trace"]) == (b"1", b"2")
         assert worker.process.poll() is None
 

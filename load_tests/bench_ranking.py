@@ -117,7 +117,7 @@ def main() -> None:
     print(f"a row: {len(written)} bytes, {len(view.slots)} neighbours; µs of CPU each")
     for part, call in {
         "decode": lambda: signals.decode(written),
-        "view": lambda: signals.view(row, shop.items),
+        "view": lambda: signals.view(row, shop.items, 1),
         "fold": lambda: signals.fold(row, new),
         "encode": lambda: signals.encode(row),
     }.items():

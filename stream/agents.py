@@ -26,9 +26,10 @@ from stream.adapters.kafka_clients import connection
 from stream.adapters.kafka_standing import standings
 from stream.config import Config, Kafka
 from stream.core.events import ErrorCode, Source
-from stream.errors import Unavailable, place_of
+from stream.errors import Unavailable
 from stream.ports import DeadLetter, Publisher, RawMessage
 from stream.progress import At, Standing, Work
+from stream.pseudonyms import pseudonym, told
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -175,11 +176,12 @@ class BatchAgent:
     async def _set_aside(self, message: RawMessage, error: Exception) -> None:
         """Publish a message to the dead letters, with the kind and the place of the error and no more."""
         topic, partition, offset, _ = message.source
-        reason = f"{type(error).__name__} at {place_of(error)}, {TRIES} times"
+        reason = f"{told(error)}, {TRIES} times"
         # The lines that were run and not the error's text, which may hold what a shopper sent.
         lines = "".join(traceback.format_tb(error.__traceback__))
         log.error(
-            "%s: %s/%d/%d is set aside: %s\n%s", self.name, topic, partition, offset, reason, lines.rstrip()
+            "%s: %s/%d/%d of %s is set aside: %s\n%s",
+            *(self.name, topic, partition, offset, pseudonym(message.key or b""), reason, lines.rstrip()),
         )
         letter = DeadLetter(message, ErrorCode.INTERNAL, reason)
         await self._retried(self._publisher.publish_dead_letters, [letter])

@@ -209,6 +209,10 @@ class Telemetry(msgspec.Struct, frozen=True):
     """Port of metrics and health; 0 takes a free one."""
     stalled_s: Annotated[float, Meta(ge=1.0)] = 300.0
     """A partition that has messages left and moves none of them for so long makes `/live` fail."""
+    hash_key: Secret = Secret()
+    """What shoppers' names in logs are hashed with; without one each process draws its own. Never printed."""
+    hash_key_file: str = ""
+    """A file that holds that key, instead of telemetry.hash_key."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious messages to log."""
 
@@ -305,7 +309,7 @@ def environment_of(config: Config) -> dict[str, str]:
     for field in _fields():
         section = getattr(config, field.section)
         value = getattr(section, field.name)
-        if value == field.default or (isinstance(value, Secret) and section.password_file):
+        if value == field.default or (isinstance(value, Secret) and getattr(section, f"{field.name}_file")):
             continue
         if isinstance(value, Secret):
             variables[field.variable] = value.reveal()

@@ -59,11 +59,6 @@ class MemoryStateStore(_Failing):
             saved.append(done)
         return saved
 
-    async def erase(self, user_id: str) -> bool:
-        """Remove a state."""
-        self._answer()
-        return self.stored.pop(user_id, None) is not None
-
 
 class MemoryKeptLists(_Failing):
     """`KeptLists` in dicts of encoded lists; nothing expires."""

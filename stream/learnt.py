@@ -25,12 +25,16 @@ class LearntItems:
 
     Args:
         now_s: a monotonic clock in seconds.
+        min_shoppers: neighbours that fewer shoppers brought are not seen.
     """
 
-    def __init__(self, store: SignalStore, items: ItemTable, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self, store: SignalStore, items: ItemTable, now_s: Callable[[], float], min_shoppers: int
+    ) -> None:
         self._store = store
         self._items = items
         self._now_s = now_s
+        self._min_shoppers = min_shoppers
         self._rows: OrderedDict[str, tuple[float, RowView | None]] = OrderedDict()
         self._generation = items.generation
         self._known: dict[str, FloatArray] = {}
@@ -64,7 +68,7 @@ class LearntItems:
             stored = await self._store.load(stale)
             for item_id in stale:
                 found = stored.get(item_id)
-                row = view(found.signals, self._items) if found else None
+                row = view(found.signals, self._items, self._min_shoppers) if found else None
                 self._rows[item_id] = (self._now_s(), row)
                 self._rows.move_to_end(item_id)
             while len(self._rows) > ROWS_KEPT:

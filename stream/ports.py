@@ -100,7 +100,7 @@ class ModelLocks(Protocol):
 
 
 class StateStore(Protocol):
-    """Shoppers' states, by user id."""
+    """Shoppers' states, by user id; the mark of an erasure outlives all else of a shopper who was erased."""
 
     async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """Read states in one round trip; a shopper who is not stored has an empty state."""
@@ -114,9 +114,6 @@ class StateStore(Protocol):
         Returns:
             For each, whether it was saved; of several who expect the same sequence exactly one saves.
         """
-
-    async def erase(self, user_id: str) -> bool:
-        """Remove a state; False where there was none."""
 
 
 class KeptLists(Protocol):

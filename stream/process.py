@@ -7,10 +7,12 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stream.errors import Unavailable
 from stream.progress import Progress, Work
+from stream.pseudonyms import LogFormatter, told, use_key
+from stream.secret import Secret
 from stream.telemetry import StatusServer
 
 log = logging.getLogger(__name__)
@@ -21,11 +23,26 @@ RETRY_S = 1.0
 T = TypeVar("T")
 
 
-def set_up_log(level: str, *quiet: str) -> None:
-    """Log on stderr from a level on, and what `quiet` libraries say from warnings on."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def set_up_log(level: str, key: Secret, *quiet: str) -> None:
+    """Log on stderr from a level on, and what `quiet` libraries say from warnings on.
+
+    Args:
+        key: what shoppers' names in the log are hashed with; an empty one stands for one of this process.
+    """
+    use_key(key)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in quiet:
         logging.getLogger(name).setLevel(logging.WARNING)
+    if not key:
+        log.info("ids are hashed with a key of this process: set telemetry.hash_key_file for lasting names")
+
+
+def log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what no task waited for, as an event loop's exception handler, without the error's text."""
+    error = context.get("exception")
+    log.error("%s: %s", context.get("message"), told(error) if error is not None else "no exception")
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -13,22 +13,23 @@ from stream.secret import Secret
 if TYPE_CHECKING:
     from stream.config import Config
 
+SECRETS = (("kafka", "password"), ("redis", "password"), ("telemetry", "hash_key"))
 FILES = ("ca_file", "certificate_file", "key_file")
 
 
 def take_passwords(sections: Mapping[str, dict[str, Any]], origins: dict[str, str]) -> None:
-    """Move passwords to where they belong, out of `redis.url`, which is printed, and out of their files.
+    """Move secrets to where they belong, out of `redis.url`, which is printed, and out of their files.
 
     Args:
         sections: values by section and name; changed in place.
         origins: where each value came from, by `section.name`; changed too.
 
     Raises:
-        ConfigError: a password is said twice, its file cannot be read, or the URL cannot.
+        ConfigError: a secret is said twice, its file cannot be read, or the URL cannot.
     """
     _take_from_url(sections["redis"], origins)
-    for section in ("kafka", "redis"):
-        _read_file(section, sections[section], origins)
+    for section, name in SECRETS:
+        _read_file(section, name, sections[section], origins)
 
 
 def check_protection(config: Config, origins: Mapping[str, str]) -> None:
@@ -99,23 +100,23 @@ def _take_from_url(redis: dict[str, Any], origins: dict[str, str]) -> None:
         redis["url"] = f"{address}?{urlencode(query)}" if query else address
 
 
-def _read_file(section: str, values: dict[str, Any], origins: dict[str, str]) -> None:
-    file = values["password_file"]
+def _read_file(section: str, name: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+    file = values[f"{name}_file"]
     if not file:
         return
-    origin = origins[f"{section}.password_file"]
-    place = f"{origin}: {section}.password_file"
-    if values["password"]:
-        raise ConfigError(
-            f"{place}: the password is set by {origins[f'{section}.password']} too; keep one of them"
-        )
+    origin = origins[f"{section}.{name}_file"]
+    place = f"{origin}: {section}.{name}_file"
+    what = name.replace("_", " ")
+    if values[name]:
+        other = origins[f"{section}.{name}"]
+        raise ConfigError(f"{place}: the {what} is set by {other} too; keep one of them")
     try:
-        password = Path(file).read_text("utf-8").rstrip("\r\n")
+        text = Path(file).read_text("utf-8").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(f"{place}: {file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{place}: {file} is not UTF-8 text") from None
-    if not password:
-        raise ConfigError(f"{place}: {file} is empty: write the password into it")
-    values["password"] = Secret(password)
-    origins[f"{section}.password"] = origin
+    if not text:
+        raise ConfigError(f"{place}: {file} is empty: write the {what} into it")
+    values[name] = Secret(text)
+    origins[f"{section}.{name}"] = origin

@@ -133,6 +133,7 @@ class Recommender:
         users = dict.fromkeys([*events, *(impression.user_id for impression in impressions)])
         with self._telemetry.timed("load"):
             states = await self._states.load(list(users))
+        events, impressions = self._without_erased(states, events, impressions)
         shoppers, learnt_now, witnesses = self._fold(states, events)
         now = states | {shopper.state.user_id: shopper.state for shopper in shoppers}
         witnesses += [
@@ -175,6 +176,22 @@ class Recommender:
             for shopper, done in zip(shoppers, saved, strict=True)
             if not done
         }
+
+    def _without_erased(
+        self,
+        states: dict[str, UserState],
+        events: dict[str, list[Event]],
+        impressions: Sequence[ImpressionEvent],
+    ) -> tuple[dict[str, list[Event]], list[ImpressionEvent]]:
+        """Leave out what shoppers did before they were erased, and shoppers of whom nothing is left then."""
+        left = {
+            user_id: [event for event in some if event.at_ms > states[user_id].erased_ms]
+            for user_id, some in events.items()
+        }
+        seen = [event for event in impressions if event.at_ms > states[event.user_id].erased_ms]
+        given = sum(map(len, events.values())) + len(impressions)
+        self._telemetry.erased.inc(given - sum(map(len, left.values())) - len(seen))
+        return {user_id: some for user_id, some in left.items() if some}, seen
 
     def _fold(
         self, states: dict[str, UserState], events: dict[str, list[Event]]

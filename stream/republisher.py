@@ -175,6 +175,8 @@ def _is_newest(shown: ShownList, state: UserState) -> bool:
     A list that was read back from the topic's end may be older than the state: whoever saved that died
     before publishing. The event it was for comes again and leads to a list with a yet higher sequence.
     """
+    if state.erased_ms >= shown.made.generated_at:
+        return False
     if shown.read_back:
         return state.sequence >= shown.made.sequence
     return state.sequence == shown.made.sequence

@@ -126,6 +126,11 @@ class Telemetry(ProcessTelemetry):
             ["topic"],
             registry=self.registry,
         )
+        self.erased = Counter(
+            "streamrec_erased_events",
+            "Events that came again, or late, of a shopper who was erased after them: nothing is done",
+            registry=self.registry,
+        )
         self.model_failures = Counter(
             "streamrec_model_failures",
             "Calls of a model that gave nothing",

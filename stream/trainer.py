@@ -65,7 +65,7 @@ def run_trainer(config: Config, repository: Path, *, roll: bool = True, once: bo
         TrainerRefused: the folder is another trainer's, or its checkpoint is damaged.
         Unavailable: Kafka did not answer.
     """
-    set_up_log(config.telemetry.log_level, "aiokafka")
+    set_up_log(config.telemetry.log_level, config.telemetry.hash_key, "aiokafka")
     with trainer_checkpoint.alone(Path(config.trainer.folder)):
         return asyncio.run(Trainer(config, repository, roll=roll, once=once).run())
 
@@ -202,7 +202,7 @@ class Trainer:
                 learner.take_list(at.partition, offset, list_log.decode(value or b""))
         except InvalidMessage as error:
             self._telemetry.count_skipped(at.topic)
-            log.debug("%s %d at %d is skipped: %s", at.topic, at.partition, offset, error)
+            log.debug("%s %d at %d is skipped: %s", at.topic, at.partition, offset, error.code)
 
     def _pause(self, reader: AIOKafkaConsumer, learner: StreamLearner) -> None:
         """Fetch what the learner has room for."""

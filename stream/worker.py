@@ -45,9 +45,18 @@ from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.list_maker import Deadlines, ListMaker
 from stream.pair_scores import BackgroundPairs, PairScores
-from stream.process import listen, run_until_closed, set_up_log, stop_on_signals, until_there, watch
+from stream.process import (
+    listen,
+    log_unhandled,
+    run_until_closed,
+    set_up_log,
+    stop_on_signals,
+    until_there,
+    watch,
+)
 from stream.product_fit import FitReader
 from stream.progress import Progress, Work
+from stream.pseudonyms import told
 from stream.recommender import Recommender
 from stream.republisher import Republisher
 from stream.rules import LiveRules
@@ -75,7 +84,7 @@ def run_worker(config: Config) -> int:
     0: drained and committed. 1: the drain took longer than 8 s, what was not committed will be delivered
     again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again.
     """
-    set_up_log(config.telemetry.log_level, "aiokafka", "faust", "mode")
+    set_up_log(config.telemetry.log_level, config.telemetry.hash_key, "aiokafka", "faust", "mode")
     code = asyncio.new_event_loop().run_until_complete(Worker(config).run())
     logging.shutdown()
     os._exit(code)  # a task or a thread that still waits for what is away must not hold the process
@@ -99,6 +108,7 @@ class Worker:
         """Start the parts, work until told to stop, then drain; return the exit code."""
         config = self._config
         stop = stop_on_signals()
+        asyncio.get_running_loop().set_exception_handler(log_unhandled)
         async with AsyncExitStack() as parts:
             status = StatusServer(self._telemetry, self._missing, self._progress)
             at = config.telemetry
@@ -116,7 +126,8 @@ class Worker:
             gave_up = [asyncio.ensure_future(app.wait_until_stopped()) for app in self._apps]
             await asyncio.wait({stopping, *gave_up}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
-                log.error("Faust gave up: %s", [app.crash_reason for app in self._apps])
+                reasons = [told(app.crash_reason) for app in self._apps if app.crash_reason is not None]
+                log.error("Faust gave up: %s", "; ".join(reasons) or "it does not say why")
                 return 3
             return await self._drain()
 
@@ -155,7 +166,7 @@ class Worker:
         shown = ShownLists(config.worker.shown_lists, view.items.offers, time.monotonic, telemetry)
         rules = LiveRules(view.items, self._written, shown, _now_ms, telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
-        learnt = LearntItems(signals, view.items, time.monotonic)
+        learnt = LearntItems(signals, view.items, time.monotonic, config.policy.min_shoppers)
 
         def follow(changes: Changes) -> None:
             decoded = read_vectors(changes, lambda: telemetry.count_skipped(config.topics.item_vectors))

@@ -109,7 +109,7 @@ class RankingShop:
 
     def row(self, item_id: str) -> RowView:
         """An item's signals by slot."""
-        return signals.view(self.signals[item_id], self.items)
+        return signals.view(self.signals[item_id], self.items, 1)
 
     def context(self, user_id: str, *, at_ms: int = NOW_MS, **more: Any) -> Context:
         """What a list of a shopper is made from; `more` replaces or adds fields."""

@@ -135,7 +135,12 @@ class Shop:
     def start(self, wire: Wire | None = None) -> None:
         """Start a worker that remembers nothing; what it asks of its ports goes over the wire."""
         around: Callable[[Any], Any] = wire.around if wire else lambda port: port
-        self.learnt = LearntItems(around(self.signals), self.catalog.items, lambda: self.now_ms / 1000)
+        self.learnt = LearntItems(
+            around(self.signals),
+            self.catalog.items,
+            lambda: self.now_ms / 1000,
+            self.policy.min_shoppers,
+        )
         self.pair_scores = PairScores(around(self.cross_encoder), 0.05, self.telemetry)
         self.background = BackgroundPairs(self.pair_scores, self.cross_encoder, self.telemetry)
         self.shown = ShownLists(

@@ -52,17 +52,31 @@ async def last_values(kafka: Kafka, topic: str) -> dict[bytes, bytes]:
     return found
 
 
-async def keys_beginning(kafka: Kafka, topic: str, prefix: bytes, beside: bytes) -> set[bytes]:
-    """Return the keys that begin with a prefix and have a value, in the partition of another key.
+async def values_beside(kafka: Kafka, topic: str, key: bytes, prefix: bytes) -> dict[bytes, bytes]:
+    """Return the newest values of a key, and of those in its partition that begin with a prefix.
 
     Raises as `last_value`.
     """
-    found: set[bytes] = set()
-    async with partitions(kafka, topic, beside) as (reader, [partition]):
+    found: dict[bytes, bytes] = {}
+    async with partitions(kafka, topic, key) as (reader, [partition]):
         first, end = await _bounds(reader, partition)
-        for key, value in await _window(reader, partition, first, end):
-            if key is not None and key.startswith(prefix):
-                (found.discard if value is None else found.add)(key)
+        for at, value in await _window(reader, partition, first, end):
+            if at is not None and (at == key or at.startswith(prefix)):
+                found.pop(at, None)
+                found.update({} if value is None else {at: value})
+    return found
+
+
+async def records_of(kafka: Kafka, topic: str, key: bytes) -> list[ConsumerRecord]:
+    """Return the records of a key that lie in a topic now, oldest first; all of its partition is read.
+
+    Raises as `last_value`.
+    """
+    async with partitions(kafka, topic, key) as (reader, [partition]):
+        first, end = await _bounds(reader, partition)
+        found: list[ConsumerRecord] = []
+        async for records, _ in records_between(reader, {partition: first}, {partition: end}):
+            found += [record for record in records if record.key == key]
     return found
 
 

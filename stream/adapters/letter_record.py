@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from stream.core.events import Source
 from stream.errors import InvalidMessage
@@ -41,6 +43,17 @@ class Letter(NamedTuple):
     def place(self) -> str:
         """Names the letter: PARTITION/OFFSET on the topic of the dead letters."""
         return f"{self.partition}/{self.offset}"
+
+
+def users_of(one: Letter) -> set[str]:
+    """The shoppers that a letter's message names: by its key, and by its value."""
+    message = one.letter.message
+    users = {(message.key or b"").decode(errors="replace")}
+    try:
+        content: Any = msgspec.json.decode(message.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return users
+    return users | {str(content.get("user_id"))} if isinstance(content, dict) else users
 
 
 def encode(

@@ -7,6 +7,7 @@ finds the new version at the next load. A value too short to hold a version coun
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any
 
@@ -21,6 +22,7 @@ from stream.config import Redis as RedisSettings
 from stream.errors import StateUnavailable
 
 STORED = 1
+_PIPELINE_WORDS = re.compile(r"\ACommand # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 
 _COMPARE_AND_SET = """
 local found = redis.call('GETRANGE', KEYS[1], 1, 8)
@@ -96,6 +98,11 @@ def _refused(username: str | None, password: str | None, error: RedisError) -> s
         f"Redis refused the user {username or 'default'!r}: redis.username or redis.password is wrong "
         f"({error})"
     )
+
+
+def words_of(error: RedisError) -> str:
+    """What Redis said of an error. In front of it the library puts the command, which names shoppers."""
+    return _PIPELINE_WORDS.sub("", str(error))
 
 
 def compare_and_set(pipeline: Pipeline, key: str, expected: int, value: bytes, ttl_ms: int = 0) -> None:

@@ -15,12 +15,13 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import refuse_newer
+from stream.adapters.redis_client import refuse_newer, words_of
 from stream.core import attribution
 from stream.core.attribution import MADE_KEPT, KeptList, merged
 from stream.core.events import RecommendationList
 from stream.core.policy import HOUR_MS
 from stream.errors import StateUnavailable
+from stream.pseudonyms import pseudonym
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,11 @@ class RedisKeptLists:
                     pipeline.get(self._shown_prefix + user_id)
                 answers = await pipeline.execute()
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not read the lists of {len(user_ids)}: {error}") from error
+            raise StateUnavailable(
+                f"Redis did not read the lists of {len(user_ids)}: {words_of(error)}"
+            ) from error
         return {
-            user_id: merged(_read(made), _read(_several(shown)))
+            user_id: merged(_read(user_id, made), _read(user_id, _several(user_id, shown)))
             for user_id, made, shown in zip(user_ids, answers[::2], answers[1::2], strict=True)
         }
 
@@ -76,7 +79,7 @@ class RedisKeptLists:
                     pipeline.pexpire(key, max(1, made.expires_at - made.generated_at))
                 await pipeline.execute()
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not keep {len(lists)} lists: {error}") from error
+            raise StateUnavailable(f"Redis did not keep {len(lists)} lists: {words_of(error)}") from error
 
     async def mark(self, shown: Mapping[str, Sequence[KeptList]]) -> None:
         """Write in one round trip."""
@@ -89,32 +92,40 @@ class RedisKeptLists:
                     pipeline.set(self._shown_prefix + user_id, value, px=self._shown_ms)
                 await pipeline.execute()
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not mark the lists of {len(shown)}: {error}") from error
+            raise StateUnavailable(
+                f"Redis did not mark the lists of {len(shown)}: {words_of(error)}"
+            ) from error
 
     async def erase(self, user_id: str) -> bool:
         """Remove both keys."""
         try:
             removed = await self._client.delete(self._made_prefix + user_id, self._shown_prefix + user_id)
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not erase the lists of a shopper: {error}") from error
+            raise StateUnavailable(
+                f"Redis did not erase the lists of a shopper: {words_of(error)}"
+            ) from error
         return bool(removed)
 
 
-def _several(data: bytes | None) -> list[bytes]:
+def _several(user_id: str, data: bytes | None) -> list[bytes]:
     """The lists of one value; none where it is damaged."""
     try:
         return _several_decoder.decode(data) if data else []
     except msgspec.DecodeError as error:
-        log.warning("the lists that were shown to a shopper are given up: %s", error)
+        log.warning("the lists shown to shopper %s are given up: %s", pseudonym(user_id), error)
         return []
 
 
-def _read(values: Sequence[bytes]) -> list[KeptList]:
+def _read(user_id: str, values: Sequence[bytes]) -> list[KeptList]:
     lists = []
     for data in values:
         refuse_newer("a list kept for attribution", data[0] if data else 0, attribution.VERSION)
         try:
             lists.append(attribution.decode(data))
         except attribution.UnreadableList as error:
-            log.warning("a list is given up, what comes of it will not be told: %s", error)
+            log.warning(
+                "a list of shopper %s is given up, what comes of it will not be told: %s",
+                pseudonym(user_id),
+                error,
+            )
     return lists

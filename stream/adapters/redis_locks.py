@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
+from stream.adapters.redis_client import words_of
 from stream.errors import ModelBusy, StateUnavailable
 
 LIVES_S = 60.0
@@ -57,7 +58,9 @@ class RedisModelLocks:
             if not await lock.acquire(blocking=False, token=msgspec.json.encode(holder)):
                 raise ModelBusy(_busy(model, await self._client.get(self._prefix + model)))
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not lock the versions of {model}: {error}") from error
+            raise StateUnavailable(
+                f"Redis did not lock the versions of {model}: {words_of(error)}"
+            ) from error
         loop = asyncio.get_running_loop()
         renewing = None
         try:

@@ -14,7 +14,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer, version_bytes
+from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer, version_bytes, words_of
 from stream.core import signals
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS
@@ -58,7 +58,9 @@ class RedisSignalStore:
             keys = [f"{self._prefix}i:{item_id}" for item_id in item_ids]
             values = cast(list[bytes | None], await self._client.mget(keys))
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not read {len(item_ids)} signals: {error}") from error
+            raise StateUnavailable(
+                f"Redis did not read {len(item_ids)} signals: {words_of(error)}"
+            ) from error
         found = {}
         for item_id, data in zip(item_ids, values, strict=True):
             if data:
@@ -98,7 +100,7 @@ class RedisSignalStore:
                 if old:
                     await self._forget(old)
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not save {len(rows)} signals: {error}") from error
+            raise StateUnavailable(f"Redis did not save {len(rows)} signals: {words_of(error)}") from error
         return saved
 
     async def _forget(self, item_ids: Sequence[bytes]) -> None:
@@ -129,4 +131,4 @@ class RedisSignalStore:
                     return found, mark
                 start += PAGE
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not read popularity: {error}") from error
+            raise StateUnavailable(f"Redis did not read popularity: {words_of(error)}") from error

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Sequence
 from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer
+from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer, words_of
 from stream.core import codec
 from stream.core.state import UserState, empty
 from stream.errors import StateUnavailable
+from stream.pseudonyms import pseudonym
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ class RedisStateStore:
         client: a client that does not decode responses.
         key_prefix: begins every key, so that several shops can share a server.
         ttl_days: a shopper not heard of for this long is forgotten (up to a tenth longer, so that a
-            crowd that came on one day does not expire in one second).
+            crowd that came on one day does not expire in one second). The mark of an erasure lives as long
+            as it must.
     """
 
     def __init__(self, client: Redis, key_prefix: str = "sr:", ttl_days: float = 90.0) -> None:
@@ -50,7 +53,7 @@ class RedisStateStore:
             keys = [self._prefix + user_id for user_id in user_ids]
             values = cast(list[bytes | None], await self._client.mget(keys))
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not read {len(user_ids)} states: {error}") from error
+            raise StateUnavailable(f"Redis did not read {len(user_ids)} states: {words_of(error)}") from error
         return {
             user_id: _read(user_id, data) if data else empty(user_id)
             for user_id, data in zip(user_ids, values, strict=True)
@@ -64,18 +67,15 @@ class RedisStateStore:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for state, expected in states:
                     ttl_ms = int(self._ttl_ms * (1 + TTL_JITTER * random.random()))
+                    if state.erased_ms:
+                        mark_ms = state.marked_until_ms - time.time_ns() // 1_000_000
+                        nothing_else = not any(state.facts[1:])
+                        ttl_ms = max(1, mark_ms if nothing_else else max(ttl_ms, mark_ms))
                     key = self._prefix + state.user_id
                     compare_and_set(pipeline, key, expected, codec.encode(state), ttl_ms)
                 return [answer == STORED for answer in await pipeline.execute()]
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not save {len(states)} states: {error}") from error
-
-    async def erase(self, user_id: str) -> bool:
-        """Remove a state; False where there was none."""
-        try:
-            return bool(await self._client.delete(self._prefix + user_id))
-        except RedisError as error:
-            raise StateUnavailable(f"Redis did not erase a state: {error}") from error
+            raise StateUnavailable(f"Redis did not save {len(states)} states: {words_of(error)}") from error
 
 
 def _read(user_id: str, data: bytes) -> UserState:
@@ -83,5 +83,5 @@ def _read(user_id: str, data: bytes) -> UserState:
     try:
         return codec.decode(user_id, data)
     except codec.UnreadableState as error:
-        log.warning("a shopper's state is given up: %s", error)
+        log.warning("the state of shopper %s is given up: %s", pseudonym(user_id), error)
         return empty(user_id)._replace(sequence=int.from_bytes(data[1:9], "big") if len(data) >= 9 else 0)

@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from stream.adapters.redis_client import words_of
 from stream.errors import StateUnavailable
 from stream.ports import WorkerReport
 
@@ -44,7 +45,7 @@ class RedisWorkerReports:
                 pipeline.sadd(self._names, report.worker)
                 await pipeline.execute()
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not take a worker's report: {error}") from error
+            raise StateUnavailable(f"Redis did not take a worker's report: {words_of(error)}") from error
 
     async def living(self) -> list[WorkerReport]:
         """The newest word of every worker that lives, by name. Raises as `report`."""
@@ -57,7 +58,7 @@ class RedisWorkerReports:
             if gone:
                 await self._client.srem(self._names, *gone)
         except RedisError as error:
-            raise StateUnavailable(f"Redis did not tell which workers live: {error}") from error
+            raise StateUnavailable(f"Redis did not tell which workers live: {words_of(error)}") from error
         return [_decoder.decode(value) for value in values if value is not None]
 
     def _key(self, worker: str) -> str:

@@ -195,11 +195,13 @@ class _Filter:
         self._user = user
 
     def takes(self, one: Letter) -> bool:
+        from stream.adapters.letter_record import users_of
+
         letter = one.letter
         return (
             self._topic in (None, letter.message.source.topic)
             and self._code in (None, letter.code)
-            and (self._user is None or self._user in _users(one))
+            and (self._user is None or self._user in users_of(one))
         )
 
 
@@ -274,19 +276,6 @@ def _without_bytes(one: Letter) -> Letter:
     """A letter that costs little to keep."""
     message = one.letter.message._replace(value=None, headers=())
     return one._replace(letter=one.letter._replace(message=message))
-
-
-def _users(one: Letter) -> set[str]:
-    """The shopper that a message names by its key or by its value."""
-    import msgspec
-
-    message = one.letter.message
-    users = {(message.key or b"").decode(errors="replace")}
-    try:
-        content: Any = msgspec.json.decode(message.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return users
-    return users | {str(content.get("user_id"))} if isinstance(content, dict) else users
 
 
 def _plain(one: Letter) -> dict[str, Any]:

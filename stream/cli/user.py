@@ -1,4 +1,4 @@
-"""`streamrec user`: what is remembered of one shopper, and forgetting it."""
+"""`streamrec user`: what is remembered of one shopper, giving it out, and erasing it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stream.core.state import UserState
 
 app = typer.Typer(
-    help="See or erase what is stored of one shopper.", no_args_is_help=True, rich_markup_mode=None
+    help="See, give out or erase what is stored of one shopper.", no_args_is_help=True, rich_markup_mode=None
 )
 
 UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="The shopper's id.")]
@@ -34,27 +34,70 @@ def show(user_id: UserId, config: ConfigFile = None, json: Json = False) -> None
 
 @app.command()
 def erase(user_id: UserId, config: ConfigFile = None, json: Json = False) -> None:
-    """Erase a shopper's state, last list and reordered search results, and say what was removed.
+    """Erase a shopper, and print a receipt: what was removed where, and what is left until when.
 
-    A list's null value tells readers to forget it. The shopper's events, and what came of lists, stay on
-    their topics until those topics' retention removes them; an event that arrives later begins a new state.
+    State, lists, reordered results and lists kept for attribution go at once: a list's null value tells
+    readers to forget it. A mark is left in the place of the state, so that no event from before comes back
+    by a replay. Messages stay on their topics until those topics' retention removes them. An event
+    that happens later begins a new state. Keep the receipt; after Redis lost data, erase again.
 
     \b
     Examples:
       streamrec user erase shopper-0001
+      streamrec user erase shopper-0001 --json > receipt.json
     """
-    run(_erase(load_config(config), user_id, json))
+    from stream.erasing import erase as erase_user
+
+    receipt = run(erase_user(load_config(config), user_id))
+    if json:
+        print_json(receipt)
+    else:
+        _say_receipt(receipt)
+
+
+@app.command()
+def export(user_id: UserId, config: ConfigFile = None) -> None:
+    """Print all that is kept of a shopper as JSON: state, lists, events, outcomes, letters.
+
+    \b
+    Examples:
+      streamrec user export shopper-0001 > shopper-0001.json
+      streamrec user export shopper-0001 | jq .searches
+    """
+    print_json(run(_export(load_config(config), user_id)))
+
+
+@app.command("log-name")
+def log_name(user_id: UserId, config: ConfigFile = None) -> None:
+    """Print what logs call a shopper, by the key of the settings.
+
+    \b
+    Example:
+      grep "$(streamrec user log-name shopper-0001)" worker.log
+    """
+    from stream.pseudonyms import pseudonym, use_key
+
+    settings = load_config(config)
+    if not settings.telemetry.hash_key:
+        raise typer.BadParameter(
+            "there is no key, so each process draws its own: set telemetry.hash_key_file, also for workers"
+        )
+    use_key(settings.telemetry.hash_key)
+    print(pseudonym(user_id))
 
 
 async def _show(config: Config, user_id: str, json: bool) -> None:
     from stream.cli.reading import clock, list_lines, read_titles
+    from stream.exporting import plain_state
 
     state = await _state(config, user_id)
     made = await _last_list(config, user_id)
     if json:
-        print_json({"user_id": user_id, "state": _plain(state), "list": made})
+        print_json({"user_id": user_id, "state": plain_state(state), "list": made})
         return
-    if state.sequence == 0 and not any((state.interactions, state.searches, state.owned)):
+    if state.erased_ms and not any(state.facts[1:]):
+        print(f"{user_id}: no state is stored; erased at {clock(state.erased_ms)}")
+    elif state.sequence == 0 and not any(state.facts[1:]):
         print(f"{user_id}: no state is stored")
     else:
         titles = await read_titles(config)
@@ -76,48 +119,36 @@ async def _show(config: Config, user_id: str, json: bool) -> None:
         print("\n".join(list_lines(made, await read_titles(config))))
 
 
-async def _erase(config: Config, user_id: str, json: bool) -> None:
-    from stream.adapters.kafka_clients import producer
-    from stream.adapters.kafka_reading import keys_beginning, partition_of
-    from stream.adapters.redis_client import connect
-    from stream.adapters.redis_kept_lists import RedisKeptLists
-    from stream.adapters.redis_state import RedisStateStore
-    from stream.core.events import results_key
+async def _export(config: Config, user_id: str) -> dict[str, Any]:
+    from stream.cli.progress import progress_bar
+    from stream.exporting import STEPS, export
 
-    state = await _state(config, user_id)
-    made = await _last_list(config, user_id)
-    async with connect(config.redis) as client:
-        store = RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days)
-        erased = await store.erase(user_id)
-        kept = RedisKeptLists(client, config.policy.attribution_hours, config.redis.key_prefix)
-        await kept.erase(user_id)
-    async with producer(config.kafka) as sender:
-        topic, key = config.topics.recommendations, user_id.encode()
-        results = await keys_beginning(config.kafka, topic, results_key(user_id, ""), key)
-        partition = partition_of(key, len(await sender.partitions_for(topic)))
-        # The user's own key also where no list was found: one may have been published since.
-        for one in (key, *results):
-            await sender.send_and_wait(topic, None, key=one, partition=partition)
-    if json:
-        print_json(
-            {
-                "user_id": user_id,
-                "state_erased": erased,
-                "list_erased": made is not None,
-                "results_erased": len(results),
-            }
-        )
-        return
-    if erased:
+    with progress_bar("reading", STEPS) as progress:
+        return await export(config, user_id, progress)
+
+
+def _say_receipt(receipt: dict[str, Any]) -> None:
+    user_id, removed = receipt["user_id"], receipt["removed"]
+    state = removed["state"]
+    if any(state[name] for name in ("interactions", "searches", "owned")):
         print(
-            f"erased the state of {user_id}: {len(state.interactions)} interactions, "
-            f"{len(state.searches)} searches, {len(state.owned)} bought items"
+            f"erased the state of {user_id}: {state['interactions']} interactions, "
+            f"{state['searches']} searches, {state['owned']} bought items"
         )
     else:
         print(f"no state of {user_id} was stored")
-    print(f"erased list {made.sequence}" if made else "no list was published")
+    lists, results = removed["lists"]["count"], removed["search_results"]["count"]
+    print("erased the last list" if lists else "no list was published")
     if results:
-        print(f"erased the reordered results of {len(results)} placements")
+        print(f"erased the reordered results of {results} placements")
+    print(
+        f"what happened by {receipt['erased_at']} is not taken in again; "
+        f"known until {receipt['mark']['until']}"
+    )
+    print("left:")
+    for one in receipt["left"]:
+        until = f"gone after {one['gone_after'][:10]}" if one["gone_after"] else "not known until when"
+        print(f"  {one['where']}: {one['what']}; {until}")
 
 
 async def _state(config: Config, user_id: str) -> UserState:
@@ -137,15 +168,3 @@ async def _last_list(config: Config, user_id: str) -> RecommendationList | None:
 
     value = await last_value(config.kafka, config.topics.recommendations, user_id.encode())
     return None if value is None else msgspec.json.decode(value, type=RecommendationList)
-
-
-def _plain(state: UserState) -> dict[str, Any]:
-    """A state with its facts named, as it is printed for programs."""
-    return {
-        "sequence": state.sequence,
-        "interactions": [
-            {"at_ms": i.at_ms, "item_id": i.item_id, "event_type": i.event_type} for i in state.interactions
-        ],
-        "searches": [{"at_ms": s.at_ms, "query": s.query} for s in state.searches],
-        "owned": [{"at_ms": o.at_ms, "item_id": o.item_id} for o in state.owned],
-    }

@@ -4,7 +4,7 @@ Layout of version 1: one byte with the version, eight with the sequence (big-end
 a compare-and-set need not read on), then one raw deflate stream of a msgpack array `[items, interactions,
 searches, owned]`, where `items` is one string of distinct item ids joined by newlines (a newline inside
 an id is escaped) and the others are columns: times as milliseconds since the entry before, item ids as
-positions in `items`. The bytes of a version never
+positions in `items`. Version 2 has `[erased_ms, marked_until_ms]` behind them. The bytes of a version never
 change; `tests/unit/test_state_codec.py` holds golden bytes of each.
 """
 
@@ -20,18 +20,16 @@ from stream.core.events import EVENT_TYPES
 from stream.core.state import Interaction, Owned, Search, UserState
 from stream.errors import StreamrecError
 
-VERSION = 1
+VERSION = 2
+"""Of a state with the mark of an erasure; all others are written as version 1, which knows no mark."""
 MAX_BYTES = 16_000_000
 """Of a state when it is inflated; the longest that the policy allows stays far below."""
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(
-    tuple[
-        str,
-        tuple[list[int], bytes | list[int], bytes, list[int], bytes],
-        tuple[list[int], list[str], list[int]],
-        tuple[list[int], bytes | list[int]],
-    ]
-)
+_Interactions = tuple[list[int], bytes | list[int], bytes, list[int], bytes]
+_Searches = tuple[list[int], list[str], list[int]]
+_Owned = tuple[list[int], bytes | list[int]]
+_decoder = msgspec.msgpack.Decoder(tuple[str, _Interactions, _Searches, _Owned])
+_marked_decoder = msgspec.msgpack.Decoder(tuple[str, _Interactions, _Searches, _Owned, tuple[int, int]])
 
 
 class UnreadableState(StreamrecError):
@@ -43,6 +41,7 @@ def encode(state: UserState) -> bytes:
     positions: dict[str, int] = {}
     for item_id in [i.item_id for i in state.interactions] + [o.item_id for o in state.owned]:
         positions.setdefault(item_id, len(positions))
+    marked = bool(state.erased_ms)
     body = _encoder.encode(
         [
             "\n".join(map(_escape, positions)),
@@ -62,9 +61,11 @@ def encode(state: UserState) -> bytes:
                 _deltas([o.at_ms for o in state.owned]),
                 _places([positions[o.item_id] for o in state.owned]),
             ],
+            *[(state.erased_ms, state.marked_until_ms)] * marked,
         ]
     )
-    return bytes([VERSION]) + state.sequence.to_bytes(8, "big") + zlib.compress(body, 6, wbits=-15)
+    head = bytes([VERSION if marked else 1]) + state.sequence.to_bytes(8, "big")
+    return head + zlib.compress(body, 6, wbits=-15)
 
 
 def decode(user_id: str, data: bytes) -> UserState:
@@ -73,10 +74,13 @@ def decode(user_id: str, data: bytes) -> UserState:
     Raises:
         UnreadableState: the version is unknown or the bytes are damaged.
     """
-    if not data or data[0] != VERSION:
-        raise UnreadableState(f"state of version {data[0] if data else 'none'}, known: {VERSION}")
+    if not data or not 1 <= data[0] <= VERSION:
+        raise UnreadableState(f"state of version {data[0] if data else 'none'}, known: 1 to {VERSION}")
     try:
-        names, interactions, searches, owned = _decoder.decode(_inflated(data[9:]))
+        body = _inflated(data[9:])
+        names, interactions, searches, owned, mark = (
+            _marked_decoder.decode(body) if data[0] == VERSION else (*_decoder.decode(body), (0, 0))
+        )
         items = [_unescape(name) for name in names.split("\n")]
         times, places, kinds, sessions, digests = interactions
         if max(kinds, default=0) >= len(EVENT_TYPES):
@@ -105,6 +109,8 @@ def decode(user_id: str, data: bytes) -> UserState:
                 Owned(at_ms, items[place])
                 for at_ms, place in zip(accumulate(owned[0]), owned[1], strict=True)
             ),
+            erased_ms=mark[0],
+            marked_until_ms=mark[1],
         )
     except (zlib.error, msgspec.DecodeError, ValueError, IndexError) as error:
         raise UnreadableState(f"damaged state: {error}") from None

@@ -71,6 +71,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many events at equal intervals no person makes; 0 does not look for them."""
     bot_items_an_hour: Annotated[float, Meta(ge=0)] = 1000.0
     """More distinct items an hour no person looks at, over 40 items or more; 0 sets no limit."""
+    min_shoppers: Annotated[int, Meta(ge=1, le=12)] = 2
+    """What fewer shoppers brought together is no neighbour to lists, see docs/privacy.md; 1 shows all."""
     min_quality: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """An item whose text scores less in `stream.core.quality` is held back from lists; 0 holds none back."""
     min_fit: Annotated[float, Meta(ge=0, le=1)] = 0.17

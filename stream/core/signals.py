@@ -9,6 +9,10 @@ order, so whatever is not newer is a repetition. For this to lose nothing, a bat
 before it saves the states they were computed from: after a crash in between, the same states and the
 same events lead to the same increments again.
 
+Private: a shopper counts for an item, and for a pair of items, at most once a day, as far as the state
+reaches back, and teaches nothing where it reaches no further back than that day. Each neighbour has
+a small sketch of how many shoppers brought it; `view` hides those of too few.
+
 Decay without rewriting: an increment of weight w at time t counts w * 2^(t/h), for a half-life h, and
 a row holds log2 of the sum, so weights of the same time axis compare as they stand and nothing
 overflows for as long as dates go. The weight at a time `now` is 2^(L - now/h). An event that comes late
@@ -18,10 +22,12 @@ time decay model for streaming systems", ICDE 2009.)
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
-from typing import NamedTuple
+from types import GenericAlias
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,7 +39,7 @@ from stream.core.policy import DAY_MS, Policy
 from stream.core.state import REMOVE_FROM_CART, Interaction, UserState, digest_of, session_of
 from stream.errors import StreamrecError
 
-VERSION = 2
+VERSION = 3
 NEGLIGIBLE = -math.inf
 """log2 of a weight of nothing."""
 
@@ -59,6 +65,9 @@ NEAR = 6
 """How many items before and after it are remembered."""
 NOBODY = 255
 """In a glimpse, the place of an item that is no neighbour of the row."""
+SHOPPER_BITS = 16
+"""Bits of a neighbour's sketch. A shopper sets one of them, so that the bits set are never more than the
+shoppers there were: of 2 shoppers both are seen in 15 of 16 cases, 5 bits take 5.9 shoppers in the mean."""
 
 _LARGEST = np.float32(30.0)
 """log2 of the largest weight; only a clock that went back by years comes near it."""
@@ -68,7 +77,8 @@ _recent_ms = RECENT_DAYS * DAY_MS
 _column_ms = (_neighbour_ms, _neighbour_ms, _recent_ms, _neighbour_ms)
 _log_gap_decay = math.log(GAP_DECAY)
 _GLIMPSE_BYTES = 8 + 2 * NEAR
-_COLUMN_BYTES = 4 * 4
+_COLUMN_BYTES = 4 * 4 + 2
+_bits = np.array([number.bit_count() for number in range(1 << SHOPPER_BITS)], np.uint8)
 
 
 class UnreadableSignals(StreamrecError):
@@ -81,7 +91,8 @@ class Increment(msgspec.Struct, frozen=True, omit_defaults=True):
     `source` ("clicks/3") and `offset` name the event, `at_ms` is its event time. `forward` are the
     items that came after this one, `backward` those that came before it, each with a weight above 0:
     `GAP_DECAY` to the power of the number of items between them. `session` is a digest of the session they
-    share, 0 where it is not told.
+    share, 0 where it is not told. `shopper` is the bit that the shopper sets in this item's sketches, from 1
+    to `SHOPPER_BITS`, 0 where it is not told; another one for another item, so that it names nobody.
     """
 
     source: str
@@ -91,13 +102,15 @@ class Increment(msgspec.Struct, frozen=True, omit_defaults=True):
     forward: list[tuple[str, float]] = []
     backward: list[tuple[str, float]] = []
     session: int = 0
+    shopper: int = 0
 
 
 class ItemSignals(NamedTuple):
     """One item's row; weights are log2 of forward decayed sums.
 
     `popularity` has one entry for each of `POPULARITY_DAYS`; `forward`, `backward`, `recent` (both at
-    `RECENT_DAYS`) and `next` (what came right after) [n] belong to `neighbours`, n <= `MAX_NEIGHBOURS`.
+    `RECENT_DAYS`) and `next` (what came right after) [n] belong to `neighbours`, n <= `MAX_NEIGHBOURS`, and
+    so do the sketches `shoppers` [n]: bits that shoppers who brought the neighbour have set.
     Of the last sessions m <= `GLIMPSES` with the item, newest first, `sessions` [m] are digests, `seen_s` [m]
     when it was last heard of in seconds, and `around` [m, 2 * NEAR] what was near it there: the places
     among `neighbours` of the item `NEAR` before it to that right before, then from that right after on.
@@ -110,13 +123,14 @@ class ItemSignals(NamedTuple):
     backward: FloatArray
     recent: FloatArray
     next: FloatArray
+    shoppers: NDArray[np.uint16]
     sessions: NDArray[np.uint32]
     seen_s: NDArray[np.uint32]
     around: NDArray[np.uint8]
 
 
 class RowView(NamedTuple):
-    """A row resolved against an `ItemTable`: neighbours by slot, unknown ones left out.
+    """A row resolved against an `ItemTable`: neighbours by slot, unknown ones and those of too few left out.
 
     Slots stay right until the table's `generation` changes. `popularity` is the row's own at
     `NEIGHBOUR_DAYS`, log2. `around` [m, 2 * NEAR] holds slots too, -1 for nothing known.
@@ -139,6 +153,7 @@ EMPTY = ItemSignals(
     (NEGLIGIBLE,) * len(POPULARITY_DAYS),
     (),
     *(_nothing,) * 4,
+    np.zeros(0, np.uint16),
     _nowhen,
     _nowhen,
     np.zeros((0, 2 * NEAR), np.uint8),
@@ -151,15 +166,21 @@ _increments_encoder = msgspec.json.Encoder()
 def increments(before: UserState, after: UserState, event: Event, policy: Policy) -> dict[str, Increment]:
     """Say what an event teaches about items, given the shopper's state before and after it.
 
-    An item counts when a session first touches it: it gets popularity 1 and pairs with the last `REACH`
-    distinct items of the session. Taking an item out of the cart teaches nothing.
+    An item counts when a session first touches it and the shopper did nothing with it on that day (UTC): it
+    gets popularity 1 and pairs with the last `REACH` distinct items of the session. Taking an item out of the
+    cart teaches nothing.
 
     Returns:
-        Increments by item id; empty where the event changed nothing (a duplicate, a replay).
+        Increments by item id; empty where the event changed nothing (a duplicate, a replay), and where the
+        state is full of the event's day and later ones, so that nothing tells what had counted.
         At most one per line of the event and `REACH` more.
     """
     if after is before or not isinstance(event, ClickEvent) or event.event_type == "remove_from_cart":
         return {}
+    day_ms = event.at_ms - event.at_ms % DAY_MS
+    if len(before.interactions) >= policy.interactions_kept and before.interactions[0].at_ms >= day_ms:
+        return {}
+    today = {i.item_id for i in before.interactions if day_ms <= i.at_ms < day_ms + DAY_MS}
     recent, session = _recent_items(before, event, policy)
     popularity: set[str] = set()
     forward: dict[str, list[tuple[str, float]]] = {}
@@ -167,11 +188,12 @@ def increments(before: UserState, after: UserState, event: Event, policy: Policy
     for line in event.lines:
         if line.item_id in recent:
             continue
-        popularity.add(line.item_id)
-        for gap, earlier in enumerate(recent[:REACH]):
-            weight = GAP_DECAY**gap
-            forward.setdefault(earlier, []).append((line.item_id, weight))
-            backward.setdefault(line.item_id, []).append((earlier, weight))
+        if line.item_id not in today:
+            popularity.add(line.item_id)
+            for gap, earlier in enumerate(recent[:REACH]):
+                weight = GAP_DECAY**gap
+                forward.setdefault(earlier, []).append((line.item_id, weight))
+                backward.setdefault(line.item_id, []).append((earlier, weight))
         recent.insert(0, line.item_id)
     source = f"{event.source.topic}/{event.source.partition}"
     return {
@@ -183,6 +205,7 @@ def increments(before: UserState, after: UserState, event: Event, policy: Policy
             forward=forward.get(item_id, []),
             backward=backward.get(item_id, []),
             session=session,
+            shopper=_bit_of(event.user_id, item_id),
         )
         for item_id in sorted(popularity | forward.keys())
     }
@@ -222,6 +245,7 @@ def encode(row: ItemSignals) -> bytes:
                 row.popularity,
                 "\x00".join(row.neighbours),  # an item id holds no NUL character
                 *(column.astype("<f4", copy=False).tobytes() for column in row[3:7]),
+                row.shoppers.astype("<u2", copy=False).tobytes(),
                 row.sessions.astype("<u4", copy=False).tobytes(),
                 row.seen_s.astype("<u4", copy=False).tobytes(),
                 row.around.tobytes(),
@@ -231,28 +255,28 @@ def encode(row: ItemSignals) -> bytes:
 
 
 def decode(data: bytes) -> ItemSignals:
-    """Read a row of this version or of the one before, which knew less.
+    """Read a row of this version or of an earlier one, which knew less: nothing of how many shoppers.
 
     Raises:
         UnreadableSignals: the version is unknown or the bytes are damaged.
     """
-    if not data or data[0] not in (1, VERSION):
-        raise UnreadableSignals(f"signals of version {data[0] if data else 'none'}, known: 1, {VERSION}")
+    if not data or not 1 <= data[0] <= VERSION:
+        raise UnreadableSignals(f"signals of version {data[0] if data else 'none'}, known: 1 to {VERSION}")
     try:
-        if data[0] == VERSION:
-            applied, popularity, names, *rest = _row_decoder.decode(data[1:])
-            columns = [np.frombuffer(part, "<f4") for part in rest[:4]]
-            sessions, seen_s = (np.frombuffer(part, "<u4") for part in rest[4:6])
-            around = np.frombuffer(rest[6], np.uint8).reshape(-1, 2 * NEAR)
-        else:
-            applied, popularity, names, *rest = _old_row_decoder.decode(data[1:])
-            columns = [np.frombuffer(part, "<f4") for part in rest]
+        applied, popularity, names, *rest = _row_decoders[data[0]].decode(data[1:])
+        columns = [np.frombuffer(part, "<f4") for part in rest[:4]]
+        if data[0] == 1:
             columns += [np.full(len(columns[0]), NEGLIGIBLE, np.float32)] * 2
-            sessions, seen_s, around = EMPTY.sessions, EMPTY.seen_s, EMPTY.around
+            rest += [b""] * 6
+        elif data[0] == 2:
+            rest.insert(4, b"")
+        shoppers = np.frombuffer(rest[4], "<u2") if data[0] == 3 else np.zeros(len(columns[0]), np.uint16)
+        sessions, seen_s = (np.frombuffer(part, "<u4") for part in rest[5:7])
+        around = np.frombuffer(rest[7], np.uint8).reshape(-1, 2 * NEAR)
     except (msgspec.DecodeError, ValueError) as error:
         raise UnreadableSignals(f"damaged signals: {error}") from None
     neighbours = tuple(names.split("\x00")) if names else ()
-    if len(popularity) != len(POPULARITY_DAYS) or {*map(len, columns)} != {len(neighbours)}:
+    if len(popularity) != len(POPULARITY_DAYS) or {*map(len, (*columns, shoppers))} != {len(neighbours)}:
         raise UnreadableSignals("damaged signals: columns of different lengths")
     if not len(sessions) == len(seen_s) == len(around):
         raise UnreadableSignals("damaged signals: glimpses of different lengths")
@@ -260,7 +284,8 @@ def decode(data: bytes) -> ItemSignals:
         raise UnreadableSignals("damaged signals: a glimpse of what is no neighbour")
     forward, backward, recent, following = columns
     return ItemSignals(
-        applied, popularity, neighbours, forward, backward, recent, following, sessions, seen_s, around
+        *(applied, popularity, neighbours, forward, backward, recent, following, shoppers),
+        *(sessions, seen_s, around),
     )
 
 
@@ -281,11 +306,17 @@ def decode_increments(data: bytes) -> list[Increment]:
         raise UnreadableSignals(f"damaged increments: {error}") from None
 
 
-def view(row: ItemSignals, table: ItemTable) -> RowView:
-    """Resolve a row's neighbours to slots of the table."""
+def view(row: ItemSignals, table: ItemTable, min_shoppers: int) -> RowView:
+    """Resolve a row's neighbours to slots of the table.
+
+    Args:
+        min_shoppers: neighbours that fewer shoppers brought are left out, in glimpses too.
+    """
     found = [table.slot(item_id) for item_id in row.neighbours]
     slots = np.full(NOBODY + 1, -1, np.int32)  # the last one stands for nobody
     slots[: len(found)] = [-1 if slot is None else slot for slot in found]
+    if min_shoppers > 1:
+        slots[: len(found)][_bits[row.shoppers] < min_shoppers] = -1
     around = slots[row.around]
     slots = slots[: len(found)]
     own = row.popularity[POPULARITY_DAYS.index(NEIGHBOUR_DAYS)]
@@ -322,10 +353,12 @@ def neighbours_at(log2_weights: FloatArray, at_ms: int, half_life_days: float = 
 
 
 _row_encoder = msgspec.msgpack.Encoder()
-_row_decoder = msgspec.msgpack.Decoder(
-    tuple[dict[str, int], tuple[float, ...], str, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
-)
-_old_row_decoder = msgspec.msgpack.Decoder(tuple[dict[str, int], tuple[float, ...], str, bytes, bytes])
+_row_decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {
+    version: msgspec.msgpack.Decoder(
+        GenericAlias(tuple, (dict[str, int], tuple[float, ...], str, *(bytes,) * columns))
+    )
+    for version, columns in ((1, 2), (2, 7), (VERSION, 8))
+}
 
 
 def _recent_items(before: UserState, event: ClickEvent, policy: Policy) -> tuple[list[str], int]:
@@ -344,6 +377,12 @@ def _recent_items(before: UserState, event: ClickEvent, policy: Policy) -> tuple
     return list(touched), digest_of(f"{event.user_id}\n{name}", 32)
 
 
+def _bit_of(user_id: str, item_id: str) -> int:
+    """The bit that a shopper sets in an item's sketches, from 1."""
+    digest = hashlib.blake2b(f"{user_id}\n{item_id}".encode(), digest_size=2).digest()
+    return int.from_bytes(digest, "big") % SHOPPER_BITS + 1
+
+
 def _add(one: float, other: float) -> float:
     """log2(2^one + 2^other)."""
     if one < other:
@@ -354,29 +393,36 @@ def _add(one: float, other: float) -> float:
 
 
 def _merge(row: ItemSignals, new: Sequence[Increment]) -> ItemSignals:
-    """Add pairs and glimpses to a row, and drop the lightest neighbours and the oldest glimpses."""
+    """Add pairs, shoppers and glimpses to a row, and drop the lightest neighbours and the oldest glimpses."""
     newest_ms = max(increment.at_ms for increment in new)
     positions = {item_id: position for position, item_id in enumerate(row.neighbours)}
     added: dict[int, list[float]] = {}
+    bits: dict[int, int] = {}
     for increment in new:
         age_ms = newest_ms - increment.at_ms
+        shopper = 1 << (increment.shopper - 1) if 0 < increment.shopper <= SHOPPER_BITS else 0
         faded, month_faded = 2.0 ** (-age_ms / _neighbour_ms), 2.0 ** (-age_ms / _recent_ms)
         for side, share, pairs in ((0, 1.0, increment.forward), (1, BACKWARD, increment.backward)):
             for item_id, pair_weight in pairs:
                 if pair_weight > 0:
-                    sums = added.setdefault(positions.setdefault(item_id, len(positions)), [0.0] * 4)
+                    at = positions.setdefault(item_id, len(positions))
+                    sums = added.setdefault(at, [0.0] * 4)
+                    bits[at] = bits.get(at, 0) | shopper
                     sums[side] += pair_weight * faded
                     sums[2] += pair_weight * share * month_faded
                     if pair_weight >= 1.0 and not side:
                         sums[3] += pair_weight * faded
     columns = np.full((4, len(positions)), NEGLIGIBLE, np.float32)
     columns[:, : len(row.neighbours)] = row[3:7]
+    shoppers = np.zeros(len(positions), np.uint16)
+    shoppers[: len(row.neighbours)] = row.shoppers
     if added:
         places = list(added)
         with np.errstate(divide="ignore"):  # the logarithm of nothing is what stands for it
             logs = np.log2(np.array(list(added.values())).T)
         logs += np.array([[newest_ms / half_life_ms] for half_life_ms in _column_ms])
         columns[:, places] = np.logaddexp2(columns[:, places], logs)
+        shoppers[places] |= np.array([bits[at] for at in places], np.uint16)
     names = tuple(positions)
     dropped = _lightest(names, columns)
     around = _glimpses(row, new, positions)
@@ -386,13 +432,14 @@ def _merge(row: ItemSignals, new: Sequence[Increment]) -> ItemSignals:
         place = np.where(kept, np.cumsum(kept) - 1, NOBODY)
         around = around._replace(around=np.where(around.around < 0, NOBODY, place[around.around]))
         names = tuple(compress(names, kept.tolist()))
-        columns = columns[:, kept[: columns.shape[1]]]
+        columns, shoppers = columns[:, kept[: len(shoppers)]], shoppers[kept[: len(shoppers)]]
     return row._replace(
         neighbours=names,
         forward=columns[0],
         backward=columns[1],
         recent=columns[2],
         next=columns[3],
+        shoppers=shoppers,
         sessions=around.sessions,
         seen_s=around.seen_s,
         around=np.where(around.around < 0, NOBODY, around.around).astype(np.uint8),

@@ -54,6 +54,7 @@ class UserState(NamedTuple):
     """The facts about one shopper, each tuple in ascending order of time.
 
     `sequence` is the number of the newest list that was reserved for this shopper, 0 before the first.
+    `erased_ms` and `marked_until_ms` are 0 but for a shopper who was erased, see `erased`.
     """
 
     user_id: str
@@ -61,16 +62,34 @@ class UserState(NamedTuple):
     interactions: tuple[Interaction, ...] = ()
     searches: tuple[Search, ...] = ()
     owned: tuple[Owned, ...] = ()
+    erased_ms: int = 0
+    """What happened up to this time was erased and is not folded again."""
+    marked_until_ms: int = 0
+    """Until when that must be known, since what was erased may come again."""
 
     @property
     def facts(self) -> tuple[object, ...]:
-        """Everything but the sequence: what a fold of events determines."""
+        """Everything but the sequence and the mark of an erasure: what a fold of events determines."""
         return (self.user_id, self.interactions, self.searches, self.owned)
 
 
 def empty(user_id: str) -> UserState:
     """The state of a shopper of whom nothing is known."""
     return UserState(user_id)
+
+
+def erased(state: UserState, at_ms: int, until_ms: int) -> UserState:
+    """The state of a shopper of whom everything up to a time was erased: nothing but that.
+
+    Args:
+        until_ms: when no event of that time can come again any more.
+    """
+    return UserState(
+        state.user_id,
+        sequence=max(state.sequence + 1, at_ms),
+        erased_ms=max(state.erased_ms, at_ms),
+        marked_until_ms=max(state.marked_until_ms, until_ms),
+    )
 
 
 PURCHASE = EVENT_TYPES.index("purchase")
@@ -82,9 +101,11 @@ def apply(state: UserState, event: Event, policy: Policy) -> UserState:
     """Fold one event into a state.
 
     Returns:
-        The new state, or `state` itself where the event adds nothing (a duplicate, a replay, or a
-        fact older than all that is kept).
+        The new state, or `state` itself where the event adds nothing (a duplicate, a replay, a fact older
+        than all that is kept, or one that was erased).
     """
+    if event.at_ms <= state.erased_ms:
+        return state
     if not isinstance(event, ClickEvent):
         search = Search(event.at_ms, event.query, digest_of(event.event_id, 24))
         searches = _join(state.searches, (search,), policy.searches_kept, _search_identity)

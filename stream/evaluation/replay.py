@@ -195,7 +195,9 @@ class Shop:
     def _view(self, item_id: str) -> signals.RowView:
         view = self._views.get(item_id)
         if view is None:
-            view = self._views[item_id] = signals.view(self._rows[item_id], self._catalog.items)
+            view = self._views[item_id] = signals.view(
+                self._rows[item_id], self._catalog.items, self._policy.min_shoppers
+            )
         return view
 
     def _fitted_popularity(self) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,9 +19,11 @@ from stream.config import Redis as RedisSettings
 from stream.core import codec
 from stream.core.policy import DAY_MS, Policy
 from stream.core.state import UserState, apply, empty
+from stream.erasing import mark
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryStateStore
 from stream.ports import StateStore
+from stream.pseudonyms import pseudonym
 
 Run = Callable[[Callable[..., Awaitable[None]]], None]
 FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
@@ -173,22 +176,68 @@ def test_a_chain_of_saves_goes_on_from_what_was_loaded(run: Run) -> None:
     run(body)
 
 
-def test_an_erased_shopper_starts_anew(run: Run) -> None:
+def test_of_an_erased_shopper_the_mark_is_kept_and_nothing_else(run: Run) -> None:
     async def body(store: StateStore) -> None:
         await store.save([(_state(sequence=7), 0)])
-        assert await store.erase("ann") is True
-        assert await store.erase("ann") is False
-        assert await _load(store) == empty("ann")
+        until_ms = 4 * NOW_MS
+        assert await mark(store, "ann", NOW_MS, until_ms) == _state(sequence=7)
+        left = await _load(store)
+        assert left == UserState("ann", sequence=NOW_MS, erased_ms=NOW_MS, marked_until_ms=until_ms)
         assert await store.save([(_state(sequence=8), 7)]) == [False]
-        assert await store.save([(_state(sequence=8), 0)]) == [True]
+        assert await store.save([(_state(sequence=8), 0)]) == [False]
+        begun = apply(left, click(offset=9, at_ms=NOW_MS + 1), Policy())._replace(sequence=NOW_MS + 1)
+        assert await store.save([(begun, NOW_MS)]) == [True]
+        assert await _load(store) == begun
 
     run(body)
+
+
+def test_a_shopper_of_whom_nothing_is_stored_is_marked_too(run: Run) -> None:
+    async def body(store: StateStore) -> None:
+        assert await mark(store, "ann", NOW_MS, 4 * NOW_MS) == empty("ann")
+        assert (await _load(store)).erased_ms == NOW_MS
+
+    run(body)
+
+
+def test_a_mark_lives_as_long_as_it_must_and_no_longer(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        await mark(store, "ann", now_ms, now_ms + 5 * DAY_MS)
+        left_ms = await client.pttl(f"{prefix}u:ann")
+        assert 4 * DAY_MS < left_ms <= 5 * DAY_MS
+        await mark(store, "ann", now_ms, now_ms + 400 * DAY_MS)
+        state = await _load(store)
+        again = apply(state, click(offset=9, at_ms=now_ms + 1), Policy())._replace(
+            sequence=state.sequence + 1
+        )
+        assert await store.save([(again, state.sequence)]) == [True]
+        assert 399 * DAY_MS < await client.pttl(f"{prefix}u:ann") <= 400 * DAY_MS
+
+    on_redis(body)
+
+
+def test_no_error_nor_log_line_of_redis_names_a_shopper(
+    on_redis: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        await client.lpush(f"{prefix}u:ann-canary", b"a list, not a state")
+        with pytest.raises(StateUnavailable) as raised:
+            await store.save([(_state("ann-canary"), 0)])
+        assert "WRONGTYPE" in str(raised.value)
+        assert "canary" not in str(raised.value)
+        await client.set(f"{prefix}u:bob-canary", b"\x01" + bytes(8) + b"damaged")
+        await _load(store, "bob-canary")
+        assert pseudonym("bob-canary") in caplog.text
+        assert "canary" not in caplog.text
+
+    on_redis(body)
 
 
 def test_a_fake_that_is_told_to_fail_fails() -> None:
     store = MemoryStateStore()
     store.failure = StateUnavailable("away")
-    for call in (store.load(["ann"]), store.save([(_state(), 0)]), store.erase("ann")):
+    for call in (store.load(["ann"]), store.save([(_state(), 0)])):
         with pytest.raises(StateUnavailable):
             asyncio.run(call)  # type: ignore[arg-type]
 
@@ -302,7 +351,7 @@ def test_a_redis_that_is_away_is_noticed(port: str, request: pytest.FixtureReque
     async def body() -> None:
         async with _redis(url, timeout_ms=200) as client:
             store = RedisStateStore(client)
-            for call in (store.load(["ann"]), store.save([(_state(), 0)]), store.erase("ann")):
+            for call in (store.load(["ann"]), store.save([(_state(), 0)])):
                 with pytest.raises(StateUnavailable):
                     await soon(call)
 

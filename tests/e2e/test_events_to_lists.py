@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stream.adapters.kafka_reading import partition_of
+from stream.erasing import mark
 
 pytestmark = pytest.mark.servers
 
@@ -221,8 +222,10 @@ def test_lists_of_a_shopper_carry_growing_sequences(run: Any) -> None:
         items = await engine.load_shop(30)
         for number in range(10):
             await engine.list_for(await engine.click("dora", items[number]))
-        await engine.states.erase("dora")
-        await engine.list_for(await engine.click("dora", items[10]))
+        erased_ms = time.time_ns() // 1_000_000 - 1
+        await mark(engine.states, "dora", erased_ms, 2 * erased_ms)
+        later = await engine.click("dora", items[10], event_time=erased_ms + 1)
+        await engine.list_for(later)
         sequences = [made["sequence"] for made in engine.lists_of("dora")]
         assert all(before < after for before, after in itertools.pairwise(sequences))
         ids = [made["recommendation_id"] for made in engine.lists_of("dora")]

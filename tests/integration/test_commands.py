@@ -6,11 +6,13 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,24 @@ from builders import item_vector
 
 from stream.adapters import redis_client
 from stream.adapters.kafka_clients import consumer, producer
-from stream.adapters.kafka_reading import last_value, last_values
+from stream.adapters.kafka_publisher import KafkaPublisher
+from stream.adapters.kafka_reading import last_value, last_values, partition_of
 from stream.adapters.kafka_topics import create_topics
 from stream.adapters.redis_state import RedisStateStore
 from stream.adapters.vector_record import encode
 from stream.config import Config, load_config
-from stream.core.events import ClickMessage, ItemMessage, SearchMessage, Source, decode_click, decode_search
+from stream.core.events import (
+    ClickMessage,
+    ItemMessage,
+    SearchMessage,
+    Source,
+    decode_click,
+    decode_search,
+    results_key,
+)
 from stream.core.policy import DEFAULT_POLICY
 from stream.core.state import apply, empty
+from stream.ports import DeadLetter, RawMessage
 
 PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 TOPICS = (
@@ -321,11 +333,114 @@ def test_erasing_removes_the_state_and_the_list_and_says_so(shop: Shop) -> None:
     shop.send(topic, (b"ann", _list("ann", 1)))
     shown = shop.run("user", "erase", "ann").stdout
     assert "erased the state of ann: 1 interactions, 1 searches, 1 bought items" in shown
-    assert "erased list 1" in shown
+    assert "erased the last list" in shown
     assert asyncio.run(last_value(shop.config.kafka, topic, b"ann")) is None
-    assert "no state is stored" in shop.run("user", "show", "ann").stdout
+    assert "ann: no state is stored; erased at" in shop.run("user", "show", "ann").stdout
     again = json.loads(shop.run("user", "erase", "ann", "--json").stdout)
-    assert again == {"user_id": "ann", "state_erased": False, "list_erased": False, "results_erased": 0}
+    assert again["removed"]["lists"]["count"] == again["removed"]["state"]["interactions"] == 0
+
+
+def test_the_receipt_of_an_erasure_says_what_was_removed_where_and_what_is_left_until_when(
+    shop: Shop,
+) -> None:
+    _remember(shop, "ann")
+    topics = shop.config.topics
+    shop.send(
+        topics.recommendations,
+        (b"ann", _list("ann", 1)),
+        (b"bob", _list("bob", 1)),
+    )
+    results = partition_of(b"ann", 3)
+
+    async def send() -> None:
+        async with producer(shop.config.kafka) as client:
+            for place in ("search", "aisle"):
+                key = results_key("ann", place)
+                await client.send_and_wait(
+                    topics.recommendations, _list("ann", 2), key=key, partition=results
+                )
+
+    asyncio.run(send())
+    receipt = json.loads(shop.run("user", "erase", "ann", "--json").stdout)
+    removed = receipt["removed"]
+    assert removed["state"] | {"where": ""} == {"where": "", "interactions": 1, "searches": 1, "owned": 1}
+    assert (removed["lists"]["count"], removed["search_results"]["count"]) == (1, 2)
+    left = {one["where"]: one for one in receipt["left"]}
+    assert all(f"topic {name}" in left for name in (topics.clicks, topics.searches, topics.list_log))
+    assert all(one["what"] and one["why"] for one in receipt["left"])
+    erased_at = datetime.fromisoformat(receipt["erased_at"])
+    clicks_days = (datetime.fromisoformat(left[f"topic {topics.clicks}"]["gone_after"]) - erased_at).days
+    letters_days = (datetime.fromisoformat(receipt["mark"]["until"]) - erased_at).days
+    assert 7 <= clicks_days < letters_days <= 400
+    values = asyncio.run(last_values(shop.config.kafka, topics.recommendations))
+    assert values.keys() == {b"bob"}
+
+
+def test_an_erased_shoppers_events_do_not_come_back_by_a_replay_and_later_ones_count(shop: Shop) -> None:
+    _remember(shop, "ann")
+    erased_at = datetime.fromisoformat(
+        json.loads(shop.run("user", "erase", "ann", "--json").stdout)["erased_at"]
+    )
+    erased_ms = round(erased_at.timestamp() * 1000)
+
+    def event(number: int, at_ms: int) -> Any:
+        message = ClickMessage(f"again-{number}", "view_item", at_ms, "ann", item_id="i1")
+        return decode_click(NOW, b"ann", msgspec.json.encode(message))
+
+    async def fold() -> Any:
+        async with redis_client.connect(shop.config.redis) as client:
+            store = RedisStateStore(client, shop.config.redis.key_prefix)
+            state = (await store.load(["ann"]))["ann"]
+            for at_ms in (1_700_000_000_000, erased_ms):
+                assert apply(state, event(1, at_ms), DEFAULT_POLICY) is state
+            later = apply(state, event(2, erased_ms + 1), DEFAULT_POLICY)
+            assert await store.save([(later._replace(sequence=state.sequence + 1), state.sequence)]) == [True]
+
+    asyncio.run(fold())
+    told = json.loads(shop.run("user", "show", "ann", "--json").stdout)["state"]
+    assert [one["at_ms"] for one in told["interactions"]] == [erased_ms + 1]
+
+
+def test_a_persons_data_are_exported_and_nobody_elses(shop: Shop) -> None:
+    _remember(shop, "ann")
+    topics = shop.config.topics
+    click = {"event_id": "1", "event_type": "view_item", "event_time": 1_700_000_000_000, "item_id": "i1"}
+    for user in ("ann", "bob"):
+        key = user.encode()
+        shop.send(topics.clicks, (key, json.dumps({**click, "user_id": user}).encode()))
+        shop.send(topics.searches, (key, json.dumps({"user_id": user, "search_query": "mugs"}).encode()))
+        shop.send(topics.recommendations, (key, _list(user, 1)))
+        shop.send(topics.attributions, (key, json.dumps({"user_id": user, "outcome": "click"}).encode()))
+
+    async def set_aside() -> None:
+        publisher = KafkaPublisher(shop.config)
+        await publisher.start()
+        letters = [
+            DeadLetter(RawMessage(NOW, key, b'{"user_id": "' + key + b'", broken'), "not_json", "why")
+            for key in (b"ann", b"bob")
+        ]
+        await publisher.publish_dead_letters(letters)
+        await publisher.stop()
+
+    asyncio.run(set_aside())
+    out = shop.run("user", "export", "ann").stdout
+    found = json.loads(out)
+    assert found["user_id"] == "ann"
+    assert found["state"]["searches"] == [{"at_ms": 1_700_000_001_000, "query": "red mugs"}]
+    assert [one["sequence"] for one in found["lists"]] == [1]
+    assert found["clicks"] == [{**click, "user_id": "ann"}]
+    assert found["searches"] == [{"user_id": "ann", "search_query": "mugs"}]
+    assert found["attributions"] == [{"user_id": "ann", "outcome": "click"}]
+    assert [one["value"] for one in found["dead_letters"]] == ['{"user_id": "ann", broken']
+    assert "bob" not in out
+
+
+def test_what_logs_call_a_shopper_is_told_where_there_is_a_key(shop: Shop) -> None:
+    assert "set telemetry.hash_key_file" in shop.run("user", "log-name", "ann", code=2).stderr
+    shop.env["STREAMREC_TELEMETRY__HASH_KEY"] = "a key"
+    names = {shop.run("user", "log-name", "ann").stdout for _ in range(2)}
+    assert len(names) == 1
+    assert re.fullmatch(r"[0-9a-f]{12}\n", names.pop())
 
 
 def test_a_missing_topic_is_named_with_its_cure(shop: Shop) -> None:

@@ -47,13 +47,13 @@ def small(sessions: list[Session]) -> Measured:
 
 
 FIGURES = {
-    "hr_at_20": 0.779,
-    "mrr_at_20": 0.335,
-    "ndcg_at_20": 0.439,
+    "hr_at_20": 0.664,
+    "mrr_at_20": 0.323,
+    "ndcg_at_20": 0.401,
     "coverage": 0.994,
-    "novelty": 5.506,
-    "intra_list_diversity": 0.910,
-    "gini": 0.209,
+    "novelty": 5.433,
+    "intra_list_diversity": 0.894,
+    "gini": 0.235,
 }
 """Of the small log. BLAS may sum in another order elsewhere and so swap near equals, hence the tolerance of
 three lists in 104. Whoever changes candidates, features or learning on purpose writes down the new ones."""

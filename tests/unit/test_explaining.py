@@ -139,7 +139,7 @@ def test_the_list_that_is_explained_is_the_one_that_went_out() -> None:
 
 
 def test_an_item_that_one_event_carries_names_it() -> None:
-    shop = Shop(Policy(list_length=1), stocked=True)
+    shop = Shop(Policy(list_length=1, min_shoppers=1), stocked=True)
     for offset, item_id in enumerate(["mug", "cup"]):
         shop.handle(raw_click("bob", item_id, offset=offset, at_ms=NOW_MS - 9_000 + offset))
     shop.learn()
@@ -195,7 +195,7 @@ def test_what_no_source_named_says_so() -> None:
 
 def test_an_item_below_the_list_says_what_its_score_lacks() -> None:
     shop = busy_shop()
-    shop.policy = Policy(list_length=2)
+    shop.policy = Policy(list_length=2, min_shoppers=1)
     shop.start()
     shop.learn()
     made = shop.handle(raw_click("ann", "mug", offset=4, at_ms=NOW_MS + 1))[0]

@@ -36,7 +36,7 @@ class Bench:
         self.store = CountingStore()
         self.items = ItemTable(capacity=4)
         self.now_s = 1_000.0
-        self.learnt = LearntItems(self.store, self.items, lambda: self.now_s)
+        self.learnt = LearntItems(self.store, self.items, lambda: self.now_s, 1)
         for item_id in item_ids:
             self.put(item_id)
 

@@ -11,11 +11,12 @@ import pytest
 from builders import NOW_MS, raw_click, raw_search
 from shops import TITLES, Killed, Shop, Wire, check_lists, ids
 
-from stream.core.policy import HOUR_MS
+from stream.core.policy import DAY_MS, HOUR_MS
 from stream.core.rules.exclude import Exclude
 from stream.core.rules.matching import Match
 from stream.core.rules.pin import Pin
 from stream.core.rules.schedule import Schedule
+from stream.erasing import mark
 from stream.errors import PublishUnavailable, StateUnavailable
 
 USERS = ("ann", "bob", "cyd")
@@ -172,7 +173,7 @@ def test_a_list_that_another_worker_made_since_is_left_alone() -> None:
 
 def test_an_erased_shopper_gets_no_list() -> None:
     shop = shop_with_lists()
-    asyncio.run(shop.states.erase("ann"))
+    asyncio.run(mark(shop.states, "ann", shop.now_ms, shop.now_ms + DAY_MS))
     shop.remove("tin")
     assert [one.user_id for one in shop.put_right()] == ["bob", "cyd"]
 

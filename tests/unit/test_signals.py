@@ -101,8 +101,9 @@ def assert_same(one: signals.ItemSignals, other: signals.ItemSignals) -> None:
 
 def test_the_first_item_of_a_session_gets_popularity_and_no_pairs() -> None:
     _, [learnt] = play(click(7, "a"))
-    session = learnt["a"].session
-    assert learnt == {"a": Increment("clicks/3", 7, NOW_MS + 7000, popularity=1.0, session=session)}
+    session, bit = learnt["a"].session, learnt["a"].shopper
+    assert learnt == {"a": Increment("clicks/3", 7, NOW_MS + 7000, 1.0, session=session, shopper=bit)}
+    assert 1 <= bit <= signals.SHOPPER_BITS
 
 
 def test_an_item_pairs_with_those_before_it_and_nearer_ones_count_more() -> None:
@@ -121,9 +122,93 @@ def test_an_item_counts_once_in_a_session_whatever_is_done_with_it() -> None:
     assert learnt[1:] == [{}, {}]
 
 
-def test_an_item_counts_again_in_the_next_session() -> None:
-    _, learnt = play(click(1, "a", session="one"), click(2, "a", session="two"))
+def test_an_item_counts_again_in_a_session_of_the_next_day() -> None:
+    _, learnt = play(click(1, "a", session="one"), click(2, "a", session="two", at_ms=NOW_MS + 2 * DAY_MS))
     assert learnt[1]["a"].popularity == 1.0
+
+
+def test_a_shopper_counts_for_an_item_and_a_pair_once_a_day_however_many_sessions() -> None:
+    sessions = [click(2 * n + k, item, session=f"s{n}") for n in range(20) for k, item in enumerate("ab")]
+    _, learnt = play(*sessions)
+    popularity = [one.popularity for some in learnt for one in some.values()]
+    pairs = [pair for some in learnt for one in some.values() for pair in one.forward + one.backward]
+    assert sum(popularity) == 2
+    assert pairs == [("b", 1.0), ("a", 1.0)]
+
+
+def test_an_item_seen_earlier_in_the_day_still_leads_to_what_is_new() -> None:
+    _, learnt = play(click(1, "a", session="one"), click(2, "a", session="two"), click(3, "b", session="two"))
+    assert learnt[1] == {}
+    assert learnt[2]["a"].forward == [("b", 1.0)]
+
+
+def test_a_day_that_the_state_has_forgotten_in_part_teaches_nothing_more() -> None:
+    kept = POLICY.interactions_kept
+    _, learnt = play(*(click(n, f"item-{n}", session=f"s{n}") for n in range(kept + 10)))
+    assert all(learnt[:kept])
+    assert not any(learnt[kept:])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3), st.integers(0, 2 * DAY_MS)), max_size=40)
+)
+def test_what_a_shopper_counts_a_day_is_bounded_in_any_order(acts: list[tuple[str, int, int]]) -> None:
+    events = [
+        click(n, item, session=f"s{session}", at_ms=NOW_MS - late_ms)
+        for n, (item, session, late_ms) in enumerate(acts)
+    ]
+    _, learnt = play(*events)
+    counted: dict[tuple[int, str, str], int] = {}
+    for event, some in zip(events, learnt, strict=True):
+        for item_id, one in some.items():
+            day = event.at_ms // DAY_MS
+            if one.popularity:
+                counted[day, item_id, ""] = counted.get((day, item_id, ""), 0) + 1
+            for other, _ in one.forward:
+                counted[day, item_id, other] = counted.get((day, item_id, other), 0) + 1
+    assert max(counted.values(), default=1) == 1
+
+
+def test_the_bit_of_a_shopper_differs_from_item_to_item() -> None:
+    bits = {signals._bit_of("u", f"item-{n}") for n in range(100)}
+    assert len(bits) > 8
+
+
+def test_a_sketch_never_has_more_bits_than_there_were_shoppers() -> None:
+    row, seen = None, []
+    for shopper in range(30):
+        bit = signals._bit_of(f"shopper-{shopper}", "a")
+        pairs = [("b", 1.0)]
+        row = fold(row, [Increment("clicks/0", shopper, NOW_MS, 1.0, pairs, shopper=bit)] * 2)
+        seen.append(int(row.shoppers[0]).bit_count())
+    assert all(bits <= shoppers for shoppers, bits in enumerate(seen, start=1))
+    assert seen[-1] > 8
+
+
+def test_neighbours_of_too_few_shoppers_are_in_no_view_nor_glimpse() -> None:
+    table = ItemTable()
+    rare, often = table.put(Item("rare", "RARE")), table.put(Item("often", "OFTEN"))
+    row = fold(
+        None,
+        [
+            Increment("clicks/0", 1, NOW_MS, 1.0, [("rare", 1.0), ("often", 0.8)], session=3, shopper=1),
+            Increment("clicks/0", 2, NOW_MS, 1.0, [("often", 1.0)], session=4, shopper=2),
+        ],
+    )
+    assert set(signals.view(row, table, 1).slots.tolist()) == {rare, often}
+    seen = signals.view(row, table, 2)
+    assert seen.slots.tolist() == [often]
+    assert rare not in seen.around
+    assert often in seen.around
+    assert signals.view(row, table, 3).slots.tolist() == []
+
+
+def test_a_shopper_alone_never_reaches_two_however_often() -> None:
+    row = None
+    for offset in range(50):
+        bit = signals._bit_of("u", "a")
+        row = fold(row, [Increment("clicks/0", offset, NOW_MS, 1.0, [("b", 1.0)], shopper=bit)])
+    assert int(row.shoppers[0]).bit_count() == 1
 
 
 def test_items_of_different_sessions_make_no_pairs() -> None:
@@ -297,12 +382,34 @@ VERSION_2 = (
 )
 
 
-def test_the_bytes_of_version_2_are_read_for_ever() -> None:
+VERSION_3 = (
+    "039b81a8636c69636b732f330994cb40d43bcb5d1009c1cb40a0319ec8c5aabccb40859cd35171f5a0cb4065b4d32b9757a8"
+    "a3620061c40888a52c43000080ffc408aaa72c431e532c43c408afcb2c44ed502c44c40888a52c43000080ffc40401800100"
+    "c4084e0000004d000000c408008db26a803bb16ac418ffffffffff00ffffffffffffffffffff01ff00ffffffffff"
+)
+
+
+def test_the_bytes_of_version_3_are_read_for_ever() -> None:
+    first = Increment("clicks/3", 7, NOW_MS, 1.0, [("b", 1.0)], [("a", 0.8)], 77, 1)
+    later = Increment("clicks/3", 9, NOW_MS + DAY_MS, 1.0, [], [("b", 1.0)], 78, 16)
+    row = fold(None, [first, later])
+    assert signals.encode(row).hex() == VERSION_3
+    assert_same(signals.decode(bytes.fromhex(VERSION_3)), row)
+    assert row.shoppers.tolist() == [0x8001, 1]
+
+
+def test_the_bytes_of_version_2_are_read_for_ever_and_tell_of_no_shopper() -> None:
     first = Increment("clicks/3", 7, NOW_MS, 1.0, [("b", 1.0)], [("a", 0.8)], 77)
     later = Increment("clicks/3", 9, NOW_MS + DAY_MS, 1.0, [], [("b", 1.0)], 78)
-    row = fold(None, [first, later])
-    assert signals.encode(row).hex() == VERSION_2
-    assert_same(signals.decode(bytes.fromhex(VERSION_2)), row)
+    row = signals.decode(bytes.fromhex(VERSION_2))
+    assert_same(row, fold(None, [first, later]))
+    table = ItemTable()
+    slot = table.put(Item("b", "B"))
+    assert signals.view(row, table, 2).slots.tolist() == []
+    assert signals.view(row, table, 1).slots.tolist() == [slot]
+    pairs = [("b", 1.0)]
+    met = [Increment("clicks/3", 10 + n, NOW_MS, 1.0, pairs, shopper=1 + n) for n in range(2)]
+    assert signals.view(fold(row, met), table, 2).slots.tolist() == [slot]
 
 
 def test_a_row_of_version_1_is_gone_on_from() -> None:
@@ -383,7 +490,7 @@ def test_a_view_holds_the_neighbours_that_the_catalogue_knows() -> None:
     table.put(Item("other", "OTHER"))
     slot = table.put(Item("known", "KNOWN"))
     row = fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, forward=[("unknown", 2.0), ("known", 1.0)])])
-    seen = signals.view(row, table)
+    seen = signals.view(row, table, 1)
     assert seen.slots.tolist() == [slot]
     assert signals.neighbours_at(seen.forward, NOW_MS)[0] == pytest.approx(1.0, rel=1e-3)
     assert seen.backward.tolist() == [-math.inf]
@@ -394,5 +501,5 @@ def test_a_view_tells_glimpses_by_slot() -> None:
     table.put(Item("other", "OTHER"))
     slot = table.put(Item("known", "KNOWN"))
     pairs = [("unknown", 1.0), ("known", 0.8)]
-    seen = signals.view(fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, pairs, session=3)]), table)
+    seen = signals.view(fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, pairs, session=3)]), table, 1)
     assert seen.around[0].tolist() == [-1] * 7 + [slot] + [-1] * 4

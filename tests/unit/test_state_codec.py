@@ -103,7 +103,7 @@ def test_fifty_interactions_take_less_than_1000_bytes() -> None:
     assert max(sizes) < 1_000
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"\x02" + bytes(20), b"\x01", b"\x01" + bytes(8)])
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\x03" + bytes(20), b"\x01", b"\x01" + bytes(8)])
 def test_what_no_version_wrote_is_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableState):
         decode("ann", data)
@@ -134,6 +134,19 @@ def test_damage_under_the_compression_is_unreadable_or_a_state(seed: int, data: 
     body = body[:place] + data.draw(st.binary(max_size=3)) + body[place + data.draw(st.integers(0, 3)) :]
     with contextlib.suppress(UnreadableState):
         _check_types(decode("ann", good[:9] + zlib.compress(body, wbits=-15)))
+
+
+MARKED = UserState("ann", 1_790_000_000_001, erased_ms=1_790_000_000_000, marked_until_ms=1_793_000_000_000)
+MARKED_BYTES = "02000001a0c4506c019bba60ea84230c471880c4e40913264c02d293ce3330302e381290c300622c2c5738c50000"
+
+
+def test_the_bytes_of_version_2_are_read_for_ever() -> None:
+    assert encode(MARKED).hex() == MARKED_BYTES
+    assert decode("ann", bytes.fromhex(MARKED_BYTES)) == MARKED
+
+
+def test_a_state_without_a_mark_is_written_so_that_earlier_releases_read_it() -> None:
+    assert encode(_typical(1))[0] == 1
 
 
 def test_a_truncated_state_is_unreadable() -> None:

@@ -22,11 +22,29 @@ from stream.core.state import (
     cart_of,
     digest_of,
     empty,
+    erased,
     session_of,
 )
 
 POLICY = Policy()
 SMALL = Policy(interactions_kept=4, searches_kept=2, owned_kept=3)
+
+
+def test_what_was_erased_is_not_folded_again_and_what_happens_later_is() -> None:
+    state = _fold([click(offset=1, at_ms=NOW_MS - 5), search(offset=2, at_ms=NOW_MS - 4)])
+    left = erased(state._replace(sequence=7), NOW_MS, NOW_MS + 1_000)
+    assert left.facts == empty("ann").facts
+    assert left.sequence == NOW_MS
+    for event in (click(offset=1, at_ms=NOW_MS - 5), search(offset=2, at_ms=NOW_MS)):
+        assert apply(left, event, POLICY) is left
+    after = apply(left, click(offset=3, at_ms=NOW_MS + 1), POLICY)
+    assert len(after.interactions) == 1
+    assert after.erased_ms == NOW_MS
+
+
+def test_a_shopper_erased_twice_keeps_the_later_mark() -> None:
+    once = erased(empty("ann"), NOW_MS, NOW_MS + 1_000)
+    assert erased(once, NOW_MS - 10, NOW_MS)[-2:] == (NOW_MS, NOW_MS + 1_000)
 
 
 def _fold(events: Iterable[Event], policy: Policy = POLICY) -> UserState:

@@ -95,10 +95,17 @@ class BatchAgent:
         handle: takes a batch; raises `Unavailable` where the same batch should be given again.
         publisher: where a message that makes the handler fail is set aside.
         batch_max: most messages in a batch.
+        saved: is told of a batch whose effects are all saved, before it is acknowledged.
     """
 
     def __init__(
-        self, name: str, handle: Handler, publisher: Publisher, telemetry: Telemetry, batch_max: int
+        self,
+        name: str,
+        handle: Handler,
+        publisher: Publisher,
+        telemetry: Telemetry,
+        batch_max: int,
+        saved: Handler | None = None,
     ) -> None:
         self.name = name
         self.waiting_for = ""
@@ -111,6 +118,7 @@ class BatchAgent:
         self._publisher = publisher
         self._telemetry = telemetry
         self._batch_max = batch_max
+        self._saved = saved
 
     def attach(self, app: faust.App, *topics: str) -> None:
         """Subscribe to topics; one agent on several sees them in one order."""
@@ -151,7 +159,10 @@ class BatchAgent:
             while len(batch) < self._batch_max and not queue.empty():
                 batch.append(queue.get_nowait())
             self._telemetry.batch_size.labels(self.name).observe(len(batch))
-            await self._finish([_raw(event) for event in batch])
+            messages = [_raw(event) for event in batch]
+            await self._finish(messages)
+            if self._saved is not None:
+                await self._retried(self._saved, messages)
             for event in batch:
                 await stream.ack(event)
                 self._in_hand[_at(event)] -= 1

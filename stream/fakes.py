@@ -18,10 +18,11 @@ from stream.core.attribution import KeptList
 from stream.core.events import Attribution, RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.list_log import LoggedList
+from stream.core.marks import Mark
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
 from stream.errors import ModelBusy, ModelUnavailable
-from stream.ports import DeadLetter, ItemVector, VersionedSignals, WorkerReport
+from stream.ports import DeadLetter, ItemVector, Place, VersionedSignals, WorkerReport
 
 
 class _Failing:
@@ -58,6 +59,26 @@ class MemoryStateStore(_Failing):
                 self.stored[state.user_id] = codec.encode(state)
             saved.append(done)
         return saved
+
+
+class MemoryMarkStore(_Failing):
+    """`MarkStore` in a dict."""
+
+    def __init__(self) -> None:
+        self.stored: dict[Place, Mark] = {}
+
+    async def read(self, places: Sequence[Place]) -> dict[Place, Mark]:
+        """Read marks."""
+        self._answer()
+        return {place: self.stored[place] for place in places if place in self.stored}
+
+    async def swap(self, changes: Mapping[Place, tuple[Mark | None, Mark]]) -> dict[Place, Mark | None]:
+        """Compare and set."""
+        self._answer()
+        for place, (before, after) in changes.items():
+            if self.stored.get(place) == before:
+                self.stored[place] = after
+        return {place: self.stored.get(place) for place in changes}
 
 
 class MemoryKeptLists(_Failing):

@@ -13,6 +13,7 @@ from stream.core.signals import (
     fold,
 )
 from stream.errors import StateUnavailable
+from stream.marks import Marks
 from stream.ports import DeadLetter, Publisher, RawMessage, SignalStore, VersionedSignals
 from stream.telemetry import Telemetry
 
@@ -20,12 +21,19 @@ CONFLICT_ROUNDS = 5
 
 
 class SignalFolder:
-    """Fold messages of `item-signals` into the store."""
+    """Fold messages of `item-signals` into the store.
 
-    def __init__(self, store: SignalStore, publisher: Publisher, telemetry: Telemetry) -> None:
+    Args:
+        marks: of the partitions that increments come from; None where nobody keeps any.
+    """
+
+    def __init__(
+        self, store: SignalStore, publisher: Publisher, telemetry: Telemetry, marks: Marks | None = None
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._telemetry = telemetry
+        self._marks = marks
 
     async def handle(self, messages: Sequence[RawMessage]) -> None:
         """Fold a batch.
@@ -48,6 +56,8 @@ class SignalFolder:
             if not waiting:
                 break
             stored = await self._store.load(sorted(waiting))
+            if self._marks:  # a row begun anew would skip what is folded into it again
+                await self._marks.check()
             rows = {}
             for item_id in waiting:
                 before, version = stored.get(item_id, VersionedSignals(EMPTY, 0))

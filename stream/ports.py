@@ -16,10 +16,13 @@ from stream.core.attribution import KeptList
 from stream.core.events import Attribution, RecommendationList, Source
 from stream.core.items import FloatArray, IntArray, Item
 from stream.core.list_log import LoggedList
+from stream.core.marks import Mark
 from stream.core.signals import Increment, ItemSignals
 from stream.core.state import UserState
 
 Headers = tuple[tuple[str, bytes], ...]
+Place = tuple[str, int]
+"""A topic and a number of a partition."""
 
 
 class RawMessage(NamedTuple):
@@ -113,6 +116,23 @@ class StateStore(Protocol):
 
         Returns:
             For each, whether it was saved; of several who expect the same sequence exactly one saves.
+        """
+
+
+class MarkStore(Protocol):
+    """How far what was read of each partition is saved, beside the states, for one consumer group."""
+
+    async def read(self, places: Sequence[Place]) -> dict[Place, Mark]:
+        """Read marks in one round trip; partitions without one are left out."""
+
+    async def swap(self, changes: Mapping[Place, tuple[Mark | None, Mark]]) -> dict[Place, Mark | None]:
+        """Compare and set, in one round trip.
+
+        Args:
+            changes: by partition the mark that must be stored now (None: none is), and the new one.
+
+        Returns:
+            By partition what is stored afterwards: the new mark where it was set.
         """
 
 

@@ -29,6 +29,7 @@ from stream.core.state import UserState
 from stream.errors import InvalidMessage, StateUnavailable
 from stream.list_log import ListLog
 from stream.list_maker import ListMaker, Shopper
+from stream.marks import Marks
 from stream.pair_scores import BackgroundPairs
 from stream.ports import DeadLetter, Publisher, RawMessage, StateStore
 from stream.shown_lists import ShownLists
@@ -45,6 +46,7 @@ class Recommender:
         in_order: held by whoever reserves sequences and publishes lists, so that lists go out in their order.
         searches_topic: messages of this topic are searches, all others are clicks.
         now_ms: the wall clock in epoch milliseconds.
+        marks: of the partitions that events come from; None where nobody keeps any.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Recommender:
         searches_topic: str,
         now_ms: Callable[[], int],
         telemetry: Telemetry,
+        marks: Marks | None = None,
     ) -> None:
         self._states = states
         self._lists = lists
@@ -75,6 +78,7 @@ class Recommender:
         self._searches_topic = searches_topic
         self._now_ms = now_ms
         self._telemetry = telemetry
+        self._marks = marks
 
     async def handle(self, messages: Sequence[RawMessage]) -> None:
         """Take one batch, in the order of its partitions.
@@ -133,6 +137,8 @@ class Recommender:
         users = dict.fromkeys([*events, *(impression.user_id for impression in impressions)])
         with self._telemetry.timed("load"):
             states = await self._states.load(list(users))
+            if self._marks:
+                await self._marks.check()
         events, impressions = self._without_erased(states, events, impressions)
         shoppers, learnt_now, witnesses = self._fold(states, events)
         now = states | {shopper.state.user_id: shopper.state for shopper in shoppers}
@@ -209,7 +215,9 @@ class Recommender:
                 if sign is not None:
                     self._telemetry.automated.labels(sign).inc()
                 else:
-                    for item_id, increment in increments(after, folded, event, self._policy).items():
+                    life = self._marks.life(*event.source[:2]) if self._marks else 0
+                    learnt = increments(after, folded, event, self._policy, life)
+                    for item_id, increment in learnt.items():
                         learnt_now.setdefault(item_id, []).append(increment)
                 if isinstance(event, ClickEvent):
                     witnesses.append(Witness(event, sign))

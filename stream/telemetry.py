@@ -190,6 +190,18 @@ class Telemetry(ProcessTelemetry):
             ["agent", "error"],
             registry=self.registry,
         )
+        self.rewinds = Counter(
+            "streamrec_rewinds",
+            "Partitions not simply gone on with: Redis forgot, the topic was made anew, and the like",
+            ["topic", "cause"],
+            registry=self.registry,
+        )
+        self.missing_messages = Counter(
+            "streamrec_missing_messages",
+            "Messages that are in no state and no longer in their topic",
+            ["topic"],
+            registry=self.registry,
+        )
         self.batch_size = Histogram(
             "streamrec_batch_messages",
             "Messages in a batch",

@@ -26,6 +26,7 @@ from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import require_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_kept_lists import RedisKeptLists
+from stream.adapters.redis_marks import RedisMarkStore
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
 from stream.adapters.redis_workers import RedisWorkerReports
@@ -44,6 +45,8 @@ from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.list_maker import Deadlines, ListMaker
+from stream.marked_commits import MarkedCommits
+from stream.marks import Marks
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.process import (
     listen,
@@ -75,6 +78,7 @@ CLOCK_S = 0.5
 CORRECT_S = 0.05
 PIN_S = 5.0
 REPORT_S = 1.0
+MARKS_S = 2.0
 DRAIN_S = 8.0
 
 
@@ -82,7 +86,8 @@ def run_worker(config: Config) -> int:
     """Run a worker until SIGTERM or SIGINT; return the exit code.
 
     0: drained and committed. 1: the drain took longer than 8 s, what was not committed will be delivered
-    again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again.
+    again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again. 4: Redis came
+    back older or empty, or a topic was made anew: start the worker again, and it folds what is missing.
     """
     set_up_log(config.telemetry.log_level, config.telemetry.hash_key, "aiokafka", "faust", "mode")
     code = asyncio.new_event_loop().run_until_complete(Worker(config).run())
@@ -102,6 +107,7 @@ class Worker:
         self._starting = "starting"
         self._agents: list[BatchAgent] = []
         self._apps: list[faust.App] = []
+        self._marked: list[MarkedCommits] = []
         self._joined = False
 
     async def run(self) -> int:
@@ -124,12 +130,15 @@ class Worker:
                 return 0
             starting.result()
             gave_up = [asyncio.ensure_future(app.wait_until_stopped()) for app in self._apps]
-            await asyncio.wait({stopping, *gave_up}, return_when=asyncio.FIRST_COMPLETED)
-            if not stop.is_set():
-                reasons = [told(app.crash_reason) for app in self._apps if app.crash_reason is not None]
-                log.error("Faust gave up: %s", "; ".join(reasons) or "it does not say why")
-                return 3
-            return await self._drain()
+            stale = [asyncio.ensure_future(one.marks.stale.wait()) for one in self._marked]
+            await asyncio.wait({stopping, *gave_up, *stale}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                return await self._drain()
+            if any(done.done() for done in stale):  # what is being worked on cannot end well
+                return 4
+            reasons = [told(app.crash_reason) for app in self._apps if app.crash_reason is not None]
+            log.error("Faust gave up: %s", "; ".join(reasons) or "it does not say why")
+            return 3
 
     async def _start(self, parts: AsyncExitStack, status: StatusServer) -> None:
         """Make the parts and start them, each when what it needs is there; waits for what is away."""
@@ -240,6 +249,20 @@ class Worker:
             now_ms=_now_ms,
             telemetry=telemetry,
         )
+        group = config.kafka.group
+        background_group = f"{group}-background"
+        # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
+        events_app, background_app = build_app(config, group), build_app(config, background_group)
+        topics = config.topics
+
+        def marked(app: faust.App, name: str, *topics: str) -> Marks:
+            store = RedisMarkStore(redis, name, config.redis.key_prefix)
+            marks = Marks(store, telemetry, _now_ms)
+            self._marked.append(MarkedCommits(app, marks, config, name, *topics))
+            return marks
+
+        event_marks = marked(events_app, group, topics.clicks, topics.searches)
+        signal_marks = marked(background_app, background_group, topics.item_signals)
         recommender = Recommender(
             states=states,
             lists=lists,
@@ -253,6 +276,7 @@ class Worker:
             searches_topic=config.topics.searches,
             now_ms=_now_ms,
             telemetry=telemetry,
+            marks=event_marks,
         )
         explainer = Explainer(
             states=states,
@@ -266,9 +290,6 @@ class Worker:
             return msgspec.json.encode(await explainer.explain(user_id, item_id, placement))
 
         status.explain = explain
-        # Two consumer groups, so that loading a catalogue never stands before a shopper's event.
-        events_app = build_app(config, config.kafka.group)
-        background_app = build_app(config, f"{config.kafka.group}-background")
         owns = _ownership(background_app, view)
         writer = CatalogWriter(view, patient_encoder, publisher, telemetry, owns, config.policy)
         fits = FitReader(
@@ -281,14 +302,14 @@ class Worker:
             config.policy,
             telemetry,
         )
-        folder = SignalFolder(signals, publisher, telemetry)
-        for app, name, handle, topics in (
-            (events_app, "events", recommender.handle, (config.topics.clicks, config.topics.searches)),
-            (background_app, "items", writer.handle, (config.topics.items,)),
-            (background_app, "signals", folder.handle, (config.topics.item_signals,)),
+        folder = SignalFolder(signals, publisher, telemetry, signal_marks)
+        for app, name, handle, saved, read in (
+            (events_app, "events", recommender.handle, event_marks.advance, (topics.clicks, topics.searches)),
+            (background_app, "items", writer.handle, None, (topics.items,)),
+            (background_app, "signals", folder.handle, signal_marks.advance, (topics.item_signals,)),
         ):
-            agent = BatchAgent(name, handle, publisher, telemetry, config.worker.batch_max)
-            agent.attach(app, *topics)
+            agent = BatchAgent(name, handle, publisher, telemetry, config.worker.batch_max, saved)
+            agent.attach(app, *read)
             self._agents.append(agent)
 
         standing = StandingLists(config, shown)
@@ -308,6 +329,8 @@ class Worker:
         run_until_closed(parts, _every(CLOCK_S, "schedules of rules", rules.look_at_the_clock))
         run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
         run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
+        for commits in self._marked:
+            run_until_closed(parts, _every(MARKS_S, "marks", commits.check))
         gc.freeze()
         self._starting = ""
 
@@ -328,7 +351,14 @@ class Worker:
         if self._starting:
             return [self._starting]
         missing = [] if self._joined else ["joining the consumer group"]
-        return missing + [f"{agent.name}: {agent.waiting_for}" for agent in self._agents if agent.waiting_for]
+        return missing + [
+            f"{name}: {waiting_for}"
+            for name, waiting_for in (
+                *(("marks", commits.waiting_for) for commits in self._marked),
+                *((agent.name, agent.waiting_for) for agent in self._agents),
+            )
+            if waiting_for
+        ]
 
     async def _note_joined(self, *_: object, **__: object) -> None:
         self._joined = True

@@ -88,7 +88,8 @@ class UnreadableSignals(StreamrecError):
 class Increment(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one event adds to one item's row.
 
-    `source` ("clicks/3") and `offset` name the event, `at_ms` is its event time. `forward` are the
+    `source` ("clicks/3"; "clicks/3@LIFE" once the topic was made anew) and `offset` name the event, `at_ms`
+    is its event time. `forward` are the
     items that came after this one, `backward` those that came before it, each with a weight above 0:
     `GAP_DECAY` to the power of the number of items between them. `session` is a digest of the session they
     share, 0 where it is not told. `shopper` is the bit that the shopper sets in this item's sketches, from 1
@@ -163,12 +164,17 @@ _increments_decoder = msgspec.json.Decoder(list[Increment])
 _increments_encoder = msgspec.json.Encoder()
 
 
-def increments(before: UserState, after: UserState, event: Event, policy: Policy) -> dict[str, Increment]:
+def increments(
+    before: UserState, after: UserState, event: Event, policy: Policy, life: int = 0
+) -> dict[str, Increment]:
     """Say what an event teaches about items, given the shopper's state before and after it.
 
     An item counts when a session first touches it and the shopper did nothing with it on that day (UTC): it
     gets popularity 1 and pairs with the last `REACH` distinct items of the session. Taking an item out of the
     cart teaches nothing.
+
+    Args:
+        life: which topic of its name the event lay in (`stream.core.marks.Mark`).
 
     Returns:
         Increments by item id; empty where the event changed nothing (a duplicate, a replay), and where the
@@ -195,7 +201,7 @@ def increments(before: UserState, after: UserState, event: Event, policy: Policy
                 forward.setdefault(earlier, []).append((line.item_id, weight))
                 backward.setdefault(line.item_id, []).append((earlier, weight))
         recent.insert(0, line.item_id)
-    source = f"{event.source.topic}/{event.source.partition}"
+    source = f"{event.source.topic}/{event.source.partition}" + f"@{life}" * bool(life)
     return {
         item_id: Increment(
             source=source,
@@ -224,6 +230,12 @@ def fold(row: ItemSignals | None, new: Iterable[Increment]) -> ItemSignals:
     for increment in new:
         if increment.offset <= applied.get(increment.source, -1):
             continue
+        if increment.source not in applied:
+            partition, life = _life_of(increment.source)
+            former = [name for name in applied if _life_of(name)[0] == partition]
+            if any(_life_of(name)[1] > life for name in former):
+                continue  # redelivered, of a topic that was made anew since
+            applied = {name: at for name, at in applied.items() if name not in former}
         taken.append(increment)
         applied[increment.source] = increment.offset
         if increment.popularity > 0:
@@ -381,6 +393,12 @@ def _bit_of(user_id: str, item_id: str) -> int:
     """The bit that a shopper sets in an item's sketches, from 1."""
     digest = hashlib.blake2b(f"{user_id}\n{item_id}".encode(), digest_size=2).digest()
     return int.from_bytes(digest, "big") % SHOPPER_BITS + 1
+
+
+def _life_of(source: str) -> tuple[str, int]:
+    """Which partition an increment's source is, and of which topic of that name."""
+    partition, _, life = source.rpartition("@")
+    return (partition, int(life)) if partition and life.isdigit() else (source, 0)
 
 
 def _add(one: float, other: float) -> float:

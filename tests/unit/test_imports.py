@@ -19,6 +19,7 @@ USE_CASES = [
         "explaining",
         "catalog",
         "item_signals",
+        "marks",
         "learnt",
         "list_context",
         "list_maker",

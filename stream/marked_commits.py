@@ -1,0 +1,114 @@
+"""Faust, made to go back where Redis forgot, and to note with each committed offset that marks are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from stream.adapters.kafka_offsets import read_logs
+from stream.config import Config
+from stream.errors import Unavailable
+from stream.marks import Marks
+from stream.ports import Place
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+
+
+class MarkedCommits:
+    """The marks of one app's partitions, kept in step with its consumer group.
+
+    Args:
+        topics: those whose effects are saved in Redis.
+    """
+
+    def __init__(self, app: faust.App, marks: Marks, config: Config, group: str, *topics: str) -> None:
+        self.marks = marks
+        self.waiting_for = ""
+        self._app = app
+        self._config = config
+        self._group = group
+        self._topics = topics
+        self._in_turn = asyncio.Lock()  # a check must not see half of what taking partitions changes
+        app.transport = _transport(marks)(app.conf.broker_consumer, app)
+        # Faust awaits who listens here after its partitions are known and before it looks up, and seeks to,
+        # the committed offsets; nothing is fetched meanwhile.
+        app.on_rebalance_complete.connect(self._take)
+
+    async def check(self) -> None:
+        """Notice that Redis forgot, or a topic was made anew, while nothing is saved.
+
+        Raises:
+            Unavailable: Kafka or Redis did not answer.
+        """
+        async with self._in_turn:
+            await self.marks.check()
+            self.marks.compare(await read_logs(self._config.kafka, self._group, self.marks.places()))
+
+    async def _take(self, *_: object, **__: object) -> None:
+        """Commit where to go on, of every partition that has to be read again or from its beginning."""
+        async with self._in_turn:
+            while True:
+                try:
+                    logs = await read_logs(self._config.kafka, self._group, self._owned())
+                    offsets = await self.marks.begin(logs)
+                except Unavailable as error:
+                    if not self.waiting_for:
+                        log.warning("waiting, nothing is read: %s", error)
+                    self.waiting_for = str(error)
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    self.waiting_for = ""
+                    await self._commit(offsets)
+                    return
+
+    async def _commit(self, offsets: Mapping[Place, int]) -> None:
+        """Commit in the group's name, so that only who owns a partition now can; also lower offsets."""
+        if offsets:
+            # Faust's public `commit` takes acknowledged offsets only, which never go back.
+            consumer = cast(Any, self._app.consumer)
+            await consumer._commit({TP(*place): offset for place, offset in offsets.items()})
+
+    def _owned(self) -> Collection[Place]:
+        return [
+            (tp.topic, tp.partition) for tp in self._app.consumer.assignment() if tp.topic in self._topics
+        ]
+
+
+def _transport(marks: Marks) -> type[driver.Transport]:
+    """Faust's transport, whose commits carry the notes of marks."""
+
+    class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+        def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
+            consumer = super()._create_consumer(loop)
+            commit = consumer.commit
+
+            async def noting(offsets: Mapping[TP, OffsetAndMetadata]) -> None:
+                await commit(
+                    {
+                        tp: OffsetAndMetadata(at.offset, marks.note(tp.topic, tp.partition))
+                        for tp, at in offsets.items()
+                    }
+                )
+
+            consumer.commit = noting
+            return consumer
+
+    class Consumer(driver.Consumer):  # type: ignore[misc]
+        def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+            return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    class Transport(driver.Transport):  # type: ignore[misc]
+        pass
+
+    Transport.Consumer = Consumer
+    return Transport

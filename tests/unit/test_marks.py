@@ -1,0 +1,200 @@
+"""Where a partition is gone on with, whatever Redis and Kafka remember of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+import pytest
+from builders import NOW_MS, raw_click
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core.marks import Beginning, Cause, Log, Mark, begin, note
+from stream.errors import StateUnavailable
+from stream.fakes import MemoryMarkStore
+from stream.marks import Marks
+from stream.ports import Place
+from stream.telemetry import Telemetry
+
+NEW = NOW_MS
+PLACE: Place = ("clicks", 0)
+
+
+@pytest.mark.parametrize(
+    ("mark", "log", "expected"),
+    [
+        # Never read before: from the beginning of what there is.
+        (None, Log(0, 9), Beginning(0, Mark(0))),
+        (None, Log(4, 9), Beginning(4, Mark(4))),
+        (Mark(4, 1), Log(4, 9), Beginning(4, Mark(4, 1))),
+        # As it was left.
+        (Mark(5), Log(0, 9, 5, note(0)), Beginning(5, Mark(5))),
+        (Mark(5, 8), Log(0, 9, 5, note(8)), Beginning(5, Mark(5, 8))),
+        # The worker died between saving and committing.
+        (Mark(7), Log(0, 9, 5, note(0)), Beginning(5, Mark(7))),
+        # Redis came back older, or empty.
+        (Mark(2), Log(0, 9, 5, note(0)), Beginning(2, Mark(2), Cause.FORGOT)),
+        (None, Log(0, 9, 5, note(0)), Beginning(0, Mark(0), Cause.FORGOT)),
+        (None, Log(0, 9, 5, note(8)), Beginning(0, Mark(0, 8), Cause.FORGOT)),
+        # It came back from before the topic was made anew.
+        (Mark(5, 0), Log(0, 9, 5, note(8)), Beginning(0, Mark(0, 8), Cause.FORGOT)),
+        # The topic has less than what was lost, or than what was never read.
+        (Mark(2), Log(4, 9, 5, note(0)), Beginning(4, Mark(4), Cause.FORGOT, 2)),
+        (None, Log(4, 9, 5, note(0)), Beginning(4, Mark(4), Cause.FORGOT, 4)),
+        (Mark(5), Log(7, 9, 5, note(0)), Beginning(7, Mark(7), Cause.EXPIRED, 2)),
+        (Mark(7), Log(7, 9, 5, note(0)), Beginning(7, Mark(7))),
+        # A release without marks committed, or an operator moved the offset.
+        (None, Log(0, 9, 5), Beginning(5, Mark(5), Cause.ADOPTED)),
+        (Mark(2), Log(0, 9, 5), Beginning(5, Mark(5), Cause.ADOPTED)),
+        (Mark(7), Log(0, 9, 5), Beginning(5, Mark(7))),
+        (None, Log(7, 9, 5), Beginning(7, Mark(7), Cause.ADOPTED, 2)),
+        (Mark(7, 8), Log(0, 9, 5, "words of another program"), Beginning(5, Mark(7, 8))),
+        # The topic was deleted and made again, and Kafka dropped the group's offsets with it.
+        (Mark(5), Log(0, 9), Beginning(0, Mark(0, NEW), Cause.RECREATED)),
+        (Mark(50), Log(0, 9), Beginning(0, Mark(0, NEW), Cause.RECREATED)),
+        # It did not drop them.
+        (Mark(50), Log(0, 9, 50, note(0)), Beginning(0, Mark(0, NEW), Cause.RECREATED)),
+        (None, Log(0, 9, 50), Beginning(0, Mark(0, NEW), Cause.RECREATED)),
+        # The end of the log is gone: what was read of the rest is saved.
+        (Mark(50), Log(0, 9, 5, note(0)), Beginning(5, Mark(5, NEW), Cause.RECREATED)),
+    ],
+)
+def test_where_a_partition_is_gone_on_with(mark: Mark | None, log: Log, expected: Beginning) -> None:
+    assert begin(mark, log, NEW) == expected
+
+
+@given(
+    st.none() | st.builds(Mark, st.integers(0, 30), st.sampled_from([0, 8])),
+    st.integers(0, 20),
+    st.integers(0, 10),
+    st.none() | st.integers(0, 30),
+    st.sampled_from(["", "else", note(0), note(8)]),
+)
+def test_no_message_is_left_out_and_what_is_gone_is_said(
+    mark: Mark | None, first: int, size: int, committed: int | None, text: str
+) -> None:
+    log = Log(first, first + size, committed, text)
+    at = begin(mark, log, NEW)
+    assert first <= at.offset <= log.end
+    assert at.mark.offset >= at.offset  # so a mark is never behind what will be committed
+    if committed is not None:
+        assert at.offset <= max(committed, first)
+    again = begin(at.mark, log._replace(committed=at.offset, note=note(at.mark.life)), NEW + 1)
+    assert (again.offset, again.mark, again.cause) == (at.offset, at.mark, None)
+
+
+def _run(
+    store: MemoryMarkStore, logs: Mapping[Place, Log], telemetry: Telemetry | None = None
+) -> tuple[Marks, dict[Place, int]]:
+    marks = Marks(store, telemetry or Telemetry(), lambda: NEW)
+    return marks, asyncio.run(marks.begin(logs))
+
+
+def test_what_is_begun_is_committed_even_where_it_begins_at_the_beginning() -> None:
+    store = MemoryMarkStore()
+    marks, offsets = _run(store, {PLACE: Log(0, 0), ("clicks", 1): Log(0, 5, 5, note(0))})
+    assert offsets == {PLACE: 0, ("clicks", 1): 0}
+    assert store.stored == {PLACE: Mark(0), ("clicks", 1): Mark(0)}
+    assert marks.note(*PLACE) == "marks 0"
+    assert marks.note("items", 0) == ""
+
+
+def test_a_mark_follows_what_is_saved() -> None:
+    store = MemoryMarkStore()
+    marks, _ = _run(store, {PLACE: Log(0, 0)})
+    asyncio.run(marks.advance([raw_click(offset=0), raw_click(offset=3), raw_click(offset=2)]))
+    assert store.stored[PLACE] == Mark(4)
+    asyncio.run(marks.advance([raw_click(offset=1)]))  # redelivered
+    asyncio.run(marks.advance([raw_click(offset=9, partition=1)]))  # of nobody we know
+    assert store.stored == {PLACE: Mark(4)}
+    assert not marks.stale.is_set()
+
+
+@pytest.mark.parametrize("left", [{}, {PLACE: Mark(2)}, {PLACE: Mark(9, -1)}])
+def test_a_save_notices_that_redis_forgot_and_leaves_the_mark(left: dict[Place, Mark]) -> None:
+    store = MemoryMarkStore()
+    marks, _ = _run(store, {PLACE: Log(0, 0)})
+    asyncio.run(marks.advance([raw_click(offset=3)]))
+    store.stored = dict(left)
+    for offset in (4, 5):
+        with pytest.raises(StateUnavailable, match="forgotten"):
+            asyncio.run(marks.advance([raw_click(offset=offset)]))
+        assert marks.stale.is_set()
+        assert store.stored == left
+
+
+@pytest.mark.parametrize("left", [{}, {PLACE: Mark(2)}])
+def test_that_redis_forgot_is_noticed_while_nothing_comes_in(left: dict[Place, Mark]) -> None:
+    store = MemoryMarkStore()
+    marks, _ = _run(store, {PLACE: Log(0, 0)})
+    asyncio.run(marks.advance([raw_click(offset=3)]))
+    asyncio.run(marks.check())
+    assert not marks.stale.is_set()
+    store.stored = dict(left)
+    with pytest.raises(StateUnavailable, match="forgotten"):
+        asyncio.run(marks.check())
+    assert marks.stale.is_set()
+
+
+def test_a_mark_of_the_new_owner_is_never_moved_back_by_the_one_before() -> None:
+    store = MemoryMarkStore()
+    zombie, _ = _run(store, {PLACE: Log(0, 10)})
+    owner, _ = _run(store, {PLACE: Log(0, 10, 0, note(0))})
+    asyncio.run(owner.advance([raw_click(offset=7)]))
+    asyncio.run(zombie.advance([raw_click(offset=2)]))
+    asyncio.run(zombie.check())
+    assert store.stored == {PLACE: Mark(8)}
+    asyncio.run(zombie.advance([raw_click(offset=8)]))  # both have saved all before
+    asyncio.run(owner.advance([raw_click(offset=8)]))
+    assert store.stored == {PLACE: Mark(9)}
+    assert not zombie.stale.is_set()
+    assert not owner.stale.is_set()
+
+
+def test_an_answer_that_was_lost_does_no_harm() -> None:
+    store = MemoryMarkStore()
+    marks, _ = _run(store, {PLACE: Log(0, 0)})
+    store.failure = StateUnavailable("away")
+    with pytest.raises(StateUnavailable):
+        asyncio.run(marks.advance([raw_click(offset=0)]))
+    store.failure = None
+    store.stored[PLACE] = Mark(1)  # it had been set all the same
+    asyncio.run(marks.advance([raw_click(offset=0)]))
+    assert (store.stored[PLACE], marks.stale.is_set()) == (Mark(1), False)
+
+
+def test_a_topic_that_is_made_anew_while_it_is_read_is_noticed() -> None:
+    for log in (Log(0, 2, 4, note(0)), Log(0, 9)):
+        store = MemoryMarkStore()
+        marks, _ = _run(store, {PLACE: Log(0, 0)})
+        asyncio.run(marks.advance([raw_click(offset=3)]))
+        marks.compare({PLACE: Log(0, 4, 4, note(0)), ("clicks", 9): Log(0, 0)})
+        assert not marks.stale.is_set()
+        marks.compare({PLACE: log})
+        assert marks.stale.is_set()
+
+
+def test_what_is_lost_and_what_is_read_again_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    store, telemetry = MemoryMarkStore(), Telemetry()
+    _run(store, {PLACE: Log(30, 90, 70, note(0))}, telemetry)
+    assert "clicks/0: 30 messages from 0 on are in no state" in caplog.text
+    assert "clicks/0: Redis has forgotten what was saved: 40 messages are folded again" in caplog.text
+    count = telemetry.registry.get_sample_value
+    assert count("streamrec_missing_messages_total", {"topic": "clicks"}) == 30
+    assert count("streamrec_rewinds_total", {"topic": "clicks", "cause": "forgot"}) == 1
+
+
+def test_a_mark_that_moves_while_partitions_are_taken_is_looked_at_again() -> None:
+    class Moving(MemoryMarkStore):
+        async def read(self, places: list[Place]) -> dict[Place, Mark]:  # type: ignore[override]
+            found = await super().read(places)
+            self.stored[PLACE] = Mark(6)  # the last batch of the owner before
+            return found
+
+    store = Moving()
+    store.stored[PLACE] = Mark(2)
+    _, offsets = _run(store, {PLACE: Log(0, 9, 5)})
+    assert (offsets, store.stored[PLACE]) == ({}, Mark(6))

@@ -19,6 +19,7 @@ from stream.cli import (
     local,
     models,
     publish,
+    rebuild,
     replay,
     report,
     rules,
@@ -52,6 +53,7 @@ app.add_typer(rules.app, name="rules")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("explain")(explain.explain)
 app.add_typer(user.app, name="user")
+app.command("rebuild")(rebuild.rebuild)
 app.add_typer(models.app, name="models")
 evaluate.app.command("compare")(evaluate_compare.compare)
 evaluate.app.command("diversity")(evaluate_diversity.diversity)

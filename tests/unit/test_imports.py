@@ -20,6 +20,7 @@ USE_CASES = [
         "catalog",
         "item_signals",
         "marks",
+        "rebuilding",
         "learnt",
         "list_context",
         "list_maker",

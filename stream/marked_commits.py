@@ -68,15 +68,22 @@ class MarkedCommits:
                     await asyncio.sleep(RETRY_S)
                 else:
                     self.waiting_for = ""
-                    await self._commit(offsets)
+                    await self._go_back(offsets)
                     return
 
-    async def _commit(self, offsets: Mapping[Place, int]) -> None:
-        """Commit in the group's name, so that only who owns a partition now can; also lower offsets."""
-        if offsets:
-            # Faust's public `commit` takes acknowledged offsets only, which never go back.
-            consumer = cast(Any, self._app.consumer)
-            await consumer._commit({TP(*place): offset for place, offset in offsets.items()})
+    async def _go_back(self, offsets: Mapping[Place, int]) -> None:
+        """Commit in the group's name, so that only who owns a partition now can, and seek."""
+        if not offsets:
+            return
+        to = {TP(*place): offset for place, offset in offsets.items()}
+        # Faust's public `commit` takes acknowledged offsets only, which never go back.
+        consumer = cast(Any, self._app.consumer)
+        await consumer._commit(to)
+        for tp, offset in to.items():
+            # Who seeks to the committed offsets after this leaves out 0. A position that is still asked for
+            # would undo a seek.
+            await consumer.position(tp)
+            await consumer.seek(tp, offset)
 
     def _owned(self) -> Collection[Place]:
         return [
@@ -110,5 +117,6 @@ def _transport(marks: Marks) -> type[driver.Transport]:
     class Transport(driver.Transport):  # type: ignore[misc]
         pass
 
+    Thread.logger = Consumer.logger = driver.logger  # else what they say at INFO is said in our name
     Transport.Consumer = Consumer
     return Transport

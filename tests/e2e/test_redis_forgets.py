@@ -18,18 +18,19 @@ pytestmark = pytest.mark.servers
 class Snapshot:
     """What Redis had written to its log at some moment, to be put in the place of what it has later."""
 
-    def __init__(self, stack: Any, folder: Path) -> None:
-        self._stack = stack
-        self._data = stack.folder / "redis"
+    def __init__(self, engine: Any, folder: Path) -> None:
+        self._engine = engine
+        self._data = engine.stack.folder / "redis"
         self._kept = folder / "kept"
         shutil.copytree(self._data, self._kept)
 
-    def put_back(self) -> None:
+    async def put_back(self) -> None:
         """Kill Redis, and start it again with what it had."""
-        self._stack.kill("redis")
+        self._engine.stack.kill("redis")
         shutil.rmtree(self._data)
         shutil.copytree(self._kept, self._data)
-        self._stack.start("redis")
+        self._engine.stack.start("redis")
+        await self._engine.redis.connection_pool.disconnect()
 
 
 async def all_is_whole(
@@ -89,11 +90,11 @@ def test_events_that_come_while_redis_forgets_are_folded_onto_all_that_came_befo
         worker, items, signals = await begin(engine, quick_death)
         events = await publish_events(engine, items, 40, seed=4)
         await all_is_whole(engine, wait_until, events, signals)
-        snapshot = Snapshot(engine.stack, tmp_path)
+        snapshot = Snapshot(engine, tmp_path)
         events += await publish_events(engine, items, 40, seed=5)
         if loss == "older":
             await all_is_whole(engine, wait_until, events, signals)
-            snapshot.put_back()
+            await snapshot.put_back()
         else:
             await engine.redis.flushall()
         events += await publish_events(engine, items, 40, seed=6)
@@ -114,13 +115,13 @@ def test_what_redis_forgot_while_no_worker_ran_is_folded_again_at_the_next_start
         worker, items, signals = await begin(engine, quick_death)
         events = await publish_events(engine, items, 40, seed=8)
         await all_is_whole(engine, wait_until, events, signals)
-        snapshot = Snapshot(engine.stack, tmp_path)
+        snapshot = Snapshot(engine, tmp_path)
         events += await publish_events(engine, items, 40, seed=9)
         await all_is_whole(engine, wait_until, events, signals)
         ended: Callable[[], Any] = getattr(worker, end)
         ended()
         if loss == "older":
-            snapshot.put_back()
+            await snapshot.put_back()
         else:
             await engine.redis.flushall()
         events += await publish_events(engine, items, 10, seed=10)

@@ -295,6 +295,28 @@ def test_messages_are_acknowledged_in_order_and_only_when_their_batch_is_done() 
     asyncio.run(scenario())
 
 
+def test_a_batch_is_acknowledged_only_after_its_marks_are_moved() -> None:
+    async def scenario() -> None:
+        stream = FakeStream(_messages(8))
+        away = [StateUnavailable("away")] * 3
+        told: list[list[int]] = []
+
+        async def saved(messages: Sequence[RawMessage]) -> None:
+            assert stream.acked == []
+            if away:
+                raise away.pop()
+            told.append([message.source.offset for message in messages])
+
+        handler = Handler()
+        agent = BatchAgent("events", handler, MemoryPublisher(), Telemetry(), 8, saved)
+        consuming = asyncio.ensure_future(agent._consume(stream))  # type: ignore[arg-type]
+        await _until(lambda: len(stream.acked) == 8)
+        consuming.cancel()
+        assert told == handler.batches == [list(range(8))]
+
+    asyncio.run(scenario())
+
+
 def test_all_that_waits_is_one_batch_up_to_the_bound() -> None:
     async def scenario() -> list[list[int]]:
         handler = Handler()

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 import pytest
 from builders import NOW_MS, source
 
+from stream.core.marks import Log
 from stream.core.signals import Increment, ItemSignals, encode_increments, fold
 from stream.errors import PublishUnavailable, StateUnavailable
-from stream.fakes import MemoryPublisher, MemorySignalStore
+from stream.fakes import MemoryMarkStore, MemoryPublisher, MemorySignalStore
 from stream.item_signals import SignalFolder
+from stream.marks import Marks
 from stream.ports import RawMessage, VersionedSignals
 from stream.telemetry import Telemetry
 
@@ -141,3 +143,16 @@ def test_without_the_store_or_the_broker_the_batch_comes_again() -> None:
     bench.handle(bad, _message(1, 1))
     assert _same(bench.row(), fold(None, [_increment(1)]))
     assert len(bench.publisher.dead_letters) == 1
+
+
+def test_a_row_is_not_begun_anew_on_a_redis_that_forgot() -> None:
+    bench, kept = Bench(), MemoryMarkStore()
+    marks = Marks(kept, Telemetry(), lambda: NOW_MS)
+    asyncio.run(marks.begin({("item-signals", 0): Log(0, 9)}))
+    bench.folder = SignalFolder(bench.store, bench.publisher, Telemetry(), marks)
+    bench.handle(_message(0, 1))
+    kept.stored.clear()
+    bench.store.rows.clear()
+    with pytest.raises(StateUnavailable, match="forgotten"):
+        bench.handle(_message(1, 2))
+    assert bench.store.rows == {}

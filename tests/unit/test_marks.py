@@ -198,3 +198,20 @@ def test_a_mark_that_moves_while_partitions_are_taken_is_looked_at_again() -> No
     store.stored[PLACE] = Mark(2)
     _, offsets = _run(store, {PLACE: Log(0, 9, 5)})
     assert (offsets, store.stored[PLACE]) == ({}, Mark(6))
+
+
+def test_a_mark_that_keeps_moving_is_given_up_for_now() -> None:
+    class Restless(MemoryMarkStore):
+        async def swap(self, changes: Mapping[Place, tuple[Mark | None, Mark]]) -> dict[Place, Mark | None]:
+            self.stored = {place: Mark(self.stored[place].offset + 1) for place in self.stored}
+            return await super().swap(changes)
+
+    store = Restless()
+    store.stored[PLACE] = Mark(1)
+    with pytest.raises(StateUnavailable, match="5 times"):
+        _run(store, {PLACE: Log(0, 99, 50)})
+    store.stored[PLACE] = Mark(50)
+    marks, _ = _run(store, {PLACE: Log(0, 99, 50)})
+    with pytest.raises(StateUnavailable, match="5 times"):
+        asyncio.run(marks.advance([raw_click(offset=90)]))
+    assert not marks.stale.is_set()

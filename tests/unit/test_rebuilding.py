@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from builders import NOW_MS, event_of, raw_click, raw_search
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.policy import Policy
 from stream.core.state import UserState, apply, empty
+from stream.errors import StateUnavailable
 from stream.fakes import MemoryStateStore
 from stream.ports import RawMessage
 from stream.rebuilding import Rebuilder
@@ -112,3 +114,12 @@ def test_what_a_worker_saves_meanwhile_is_kept() -> None:
     expected = _folded([*EVENTS, raw_click("ann", "new", offset=9)])
     assert _load(store, "ann").facts == expected["ann"].facts
     assert _load(store, "bob").facts == expected["bob"].facts
+
+
+def test_a_state_that_workers_keep_changing_is_given_up() -> None:
+    class Restless(MemoryStateStore):
+        async def save(self, states: Sequence[tuple[UserState, int]]) -> list[bool]:
+            return [False] * len(states)
+
+    with pytest.raises(StateUnavailable, match="20 times"):
+        asyncio.run(_rebuilder(Restless()).fold(MESSAGES))

@@ -15,11 +15,13 @@ from shops import TITLES, Killed, Shop, Wire, check_answered, check_lists, facts
 
 from stream.core.events import EVENT_TYPES, RecommendationList
 from stream.core.items import FloatArray
+from stream.core.marks import Log, Mark
 from stream.core.policy import DAY_MS, HOUR_MS, Policy
 from stream.core.state import UserState, cart_of
 from stream.core.versions import Serving
 from stream.errors import ModelUnavailable, PublishUnavailable, StateUnavailable
-from stream.fakes import HashEncoder, MemoryPublisher
+from stream.fakes import HashEncoder, MemoryMarkStore, MemoryPublisher
+from stream.marks import Marks
 from stream.ports import RawMessage
 
 RERANKER_AWAY = ModelUnavailable("reranker", "deadline", "no answer in 50 ms")
@@ -762,3 +764,31 @@ def test_what_is_near_an_item_that_nobody_knows_any_more_is_not_said_to_have_bee
     assert [(item.item_id, item.source, item.reason) for item in made.items] == [
         ("lid", "range", "from our range")
     ]
+
+
+# --- marks
+
+
+def test_nothing_is_taught_saved_or_published_from_a_redis_that_forgot() -> None:
+    shop, kept = Shop(), MemoryMarkStore()
+    marks = Marks(kept, shop.telemetry, lambda: NOW_MS)
+    asyncio.run(marks.begin({("clicks", 0): Log(0, 9)}))
+    shop.worker._marks = marks
+    shop.handle(raw_click("ann", "mug", offset=0))
+    before = len(shop.publisher.lists), len(shop.publisher.signals)
+    kept.stored.clear()
+    shop.states.stored.clear()
+    with pytest.raises(StateUnavailable, match="forgotten"):
+        shop.handle(raw_click("ann", "cup", offset=1, at_ms=NOW_MS + 1))
+    assert shop.states.stored == {}
+    assert (len(shop.publisher.lists), len(shop.publisher.signals)) == before
+
+
+def test_increments_name_the_life_of_a_topic_that_was_made_anew() -> None:
+    shop, kept = Shop(), MemoryMarkStore()
+    kept.stored["clicks", 0] = Mark(50)
+    marks = Marks(kept, shop.telemetry, lambda: NOW_MS)
+    asyncio.run(marks.begin({("clicks", 0): Log(0, 9)}))
+    shop.worker._marks = marks
+    shop.handle(raw_click("ann", "mug", offset=0))
+    assert {increment.source for _, increment in shop.publisher.signals} == {f"clicks/0@{NOW_MS}"}

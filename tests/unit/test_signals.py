@@ -503,3 +503,21 @@ def test_a_view_tells_glimpses_by_slot() -> None:
     pairs = [("unknown", 1.0), ("known", 0.8)]
     seen = signals.view(fold(None, [Increment("clicks/0", 1, NOW_MS, 1.0, pairs, session=3)]), table, 1)
     assert seen.around[0].tolist() == [-1] * 7 + [slot] + [-1] * 4
+
+
+def _of_life(source: str, offset: int) -> Increment:
+    return Increment(source, offset, NOW_MS, 1.0)
+
+
+def test_a_topic_that_was_made_anew_teaches_from_its_first_offset_on() -> None:
+    row = fold(None, [_of_life("clicks/3", 90), _of_life("clicks/4", 90)])
+    after = fold(row, [_of_life("clicks/3@1700", 2), _of_life("clicks/3@1700", 2)])
+    assert after.applied == {"clicks/3@1700": 2, "clicks/4": 90}
+    assert after.popularity[0] == pytest.approx(row.popularity[0] + np.log2(3 / 2))
+
+
+def test_what_is_redelivered_of_a_topic_that_is_gone_counts_nothing() -> None:
+    row = fold(None, [_of_life("clicks/3", 90), _of_life("clicks/3@1700", 2)])
+    assert fold(row, [_of_life("clicks/3", 91), _of_life("clicks/3@1600", 5)]) is row
+    again = fold(row, [_of_life("clicks/3@1800", 0), _of_life("clicks/3@1700", 9)])
+    assert again.applied == {"clicks/3@1800": 0}

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -22,6 +23,8 @@ from stream.ports import Place
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+PATIENCE_S = 5.0
+"""How long a check may keep partitions from being taken."""
 
 
 class MarkedCommits:
@@ -52,7 +55,15 @@ class MarkedCommits:
         """
         async with self._in_turn:
             await self.marks.check()
-            self.marks.compare(await read_logs(self._config.kafka, self._group, self.marks.places()))
+            saved = self.marks.saved(self._owned())
+            if not saved:
+                return
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    found = await self._app.consumer.highwaters(*(TP(*place) for place in saved))
+            except (KafkaError, TimeoutError) as error:
+                raise Unavailable(f"Kafka did not tell where its partitions end: {error!r}") from error
+            self.marks.compare(saved, {(tp.topic, tp.partition): end for tp, end in found.items()})
 
     async def _take(self, *_: object, **__: object) -> None:
         """Commit where to go on, of every partition that has to be read again or from its beginning."""
@@ -78,12 +89,16 @@ class MarkedCommits:
         to = {TP(*place): offset for place, offset in offsets.items()}
         # Faust's public `commit` takes acknowledged offsets only, which never go back.
         consumer = cast(Any, self._app.consumer)
-        await consumer._commit(to)
-        for tp, offset in to.items():
-            # Who seeks to the committed offsets after this leaves out 0. A position that is still asked for
-            # would undo a seek.
-            await consumer.position(tp)
-            await consumer.seek(tp, offset)
+        if not await consumer._commit(to):
+            return  # they are somebody else's already
+        try:
+            for tp, offset in to.items():
+                # Who seeks to the committed offsets after this leaves out 0. A position that is still asked
+                # for would undo a seek.
+                await consumer.position(tp)
+                await consumer.seek(tp, offset)
+        except IllegalStateError:
+            log.info("partitions are assigned anew already")
 
     def _owned(self) -> Collection[Place]:
         return [

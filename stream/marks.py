@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stream.core import marks
 from stream.core.marks import Beginning, Cause, Log, Mark
@@ -104,19 +104,21 @@ class Marks:
                 self._forget(place)
         self._refuse_if_stale()
 
-    def places(self) -> list[Place]:
-        """The partitions whose marks this process keeps."""
-        return list(self._held)
+    def saved(self, places: Iterable[Place]) -> dict[Place, int]:
+        """How far partitions are saved now, those without a mark left out."""
+        return {place: self._held[place].offset for place in places if place in self._held}
 
-    def compare(self, logs: Mapping[Place, Log]) -> None:
-        """Notice that the offsets of a partition began anew while it was read."""
-        for (topic, partition), at_broker in logs.items():
-            held = self._held.get((topic, partition))
-            if held and (at_broker.committed is None or at_broker.end < held.offset):
+    def compare(self, saved: Mapping[Place, int], ends: Mapping[Place, int]) -> None:
+        """Notice that the offsets of a partition began anew while it was read.
+
+        Args:
+            saved: how far partitions were saved, asked for before `ends`.
+            ends: the offsets that their next messages will have.
+        """
+        for place, offset in saved.items():
+            if ends.get(place, offset) < offset:
                 if not self.stale.is_set():
-                    log.error(
-                        "%s/%d: its offsets began anew: it was deleted and made again", topic, partition
-                    )
+                    log.error("%s/%d: its offsets began anew: it was deleted and made again", *place)
                 self.stale.set()
 
     async def _move(self, ends: Mapping[Place, int]) -> None:

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+METADATA_MS = 15_000
+"""How often a worker looks which topics there are: one that was deleted and made again is read after this."""
 TRIES = 3
 """How often a message that makes the handler fail is tried alone before it is set aside."""
 OUTAGES = (Unavailable, ConnectionError, TimeoutError)
@@ -64,6 +66,7 @@ def build_app(config: Config, group: str) -> faust.App:
         broker_commit_interval=1.0,
         broker_max_poll_records=500,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MS,
         datadir=Path(tempfile.gettempdir()) / group,  # never written to, but Faust makes the folder
         producer_acks=-1,
         stream_buffer_maxsize=256,

@@ -1,0 +1,371 @@
+"""The faults: each says which part it breaks, for how long, and how it is put right again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from redis.exceptions import RedisError
+
+from faults.engine import SESSION_TIMEOUT_S, BrokenEngine
+from faults.proxy import Proxy
+from faults.schedule import Terms
+from stream.errors import LocalStackError
+from stream.local.processes import marked
+
+MODELS = ("encoder", "reranker")
+"""Those that lists ask for by default."""
+
+
+class Fault:
+    """One thing that breaks and is put right.
+
+    Args:
+        pick: chooses the victim among several, 0 up to 1.
+    """
+
+    lane: ClassVar[str]
+    hold_s: ClassVar[tuple[float, float]] = (0.5, 5.0)
+
+    def __init__(self, engine: BrokenEngine, pick: float) -> None:
+        self.engine = engine
+        self.pick = pick
+        self.victim = self.lane
+
+    async def begin(self) -> None:
+        """Break it."""
+        raise NotImplementedError
+
+    async def end(self) -> None:
+        """Put it right."""
+        raise NotImplementedError
+
+
+class KillWorker(Fault):
+    """kill -9 of a worker; another is started later."""
+
+    lane = "worker"
+
+    async def begin(self) -> None:
+        worker = self.engine.workers.chosen(self.pick)
+        self.victim = worker.name
+        self.engine.workers.forget(worker)
+        worker.kill()
+
+    async def end(self) -> None:
+        await self.engine.workers.start().ready()
+
+
+class FreezeWorker(Fault):
+    """SIGSTOP and SIGCONT of a worker, before its partitions move."""
+
+    lane = "worker"
+    hold_s = (0.2, 3.0)
+
+    async def begin(self) -> None:
+        self.worker = self.engine.workers.chosen(self.pick)
+        self.victim = self.worker.name
+        self.worker.freeze()
+
+    async def end(self) -> None:
+        if self.worker.alive:
+            self.worker.thaw()
+
+
+class ZombieWorker(FreezeWorker):
+    """SIGSTOP of a worker for so long that its partitions move, then SIGCONT."""
+
+    hold_s = (SESSION_TIMEOUT_S + 2.0, SESSION_TIMEOUT_S + 6.0)
+
+
+class AddWorker(Fault):
+    """One more worker under load, which leaves in good order later."""
+
+    lane = "worker"
+    hold_s = (3.0, 8.0)
+
+    async def begin(self) -> None:
+        self.worker = self.engine.workers.start()
+        self.victim = self.worker.name
+
+    async def end(self) -> None:
+        self.engine.workers.forget(self.worker)
+        await self.worker.end()
+
+
+class RemoveWorker(Fault):
+    """A worker leaves in good order under load; another comes later."""
+
+    lane = "worker"
+
+    async def begin(self) -> None:
+        worker = self.engine.workers.chosen(self.pick)
+        self.victim = worker.name
+        self.engine.workers.forget(worker)
+        await worker.end()
+
+    async def end(self) -> None:
+        await self.engine.workers.start().ready()
+
+
+class _KillServer(Fault):
+    hold_s = (0.2, 4.0)
+
+    async def begin(self) -> None:
+        with suppress(LocalStackError):  # it died by itself before
+            await asyncio.to_thread(self.engine.stack.kill, self.lane)
+
+    async def end(self) -> None:
+        await self.engine.start_server(self.lane)
+
+
+class _FreezeServer(Fault):
+    async def begin(self) -> None:
+        with suppress(LocalStackError):
+            self.engine.stack.pause(self.lane)
+
+    async def end(self) -> None:
+        with suppress(LocalStackError, ProcessLookupError):
+            self.engine.stack.resume(self.lane)
+        # Triton 2.51 may die when it goes on after clients gave up (a known fault of its gRPC front end).
+        status = await asyncio.to_thread(self.engine.stack.status)
+        if any(one.name == self.lane and one.state == "died" for one in status.servers):
+            await self.engine.start_server(self.lane)
+
+
+class KillKafka(_KillServer):
+    """kill -9 of the broker, and a restart."""
+
+    lane = "kafka"
+
+
+class FreezeKafka(_FreezeServer):
+    """The broker answers nothing for a while: late, and its connections half-open."""
+
+    lane = "kafka"
+    hold_s = (0.5, 9.0)
+
+
+class KillRedis(_KillServer):
+    """kill -9 of Redis, and a restart; it had written all that it said it had."""
+
+    lane = "redis"
+
+
+class FreezeRedis(_FreezeServer):
+    """Redis answers nothing for a while."""
+
+    lane = "redis"
+
+
+class KillTriton(_KillServer):
+    """kill -9 of Triton, and a restart."""
+
+    lane = "triton"
+
+
+class FreezeTriton(_FreezeServer):
+    """Triton answers nothing for a while."""
+
+    lane = "triton"
+
+
+class KillModel(Fault):
+    """kill -9 of the process that runs one model."""
+
+    lane = "triton"
+
+    async def begin(self) -> None:
+        self.victim = MODELS[int(self.pick * len(MODELS))]
+        await asyncio.to_thread(self._kill)
+
+    async def end(self) -> None:
+        """Workers have it loaded again by themselves."""
+
+    def _kill(self) -> None:
+        for pid in marked(self.engine.stack.folder):
+            with suppress(OSError):
+                if re.search(rf"/{self.victim}/\d+/model\.py", Path(f"/proc/{pid}/cmdline").read_text()):
+                    os.kill(pid, signal.SIGKILL)
+
+
+class UnloadModel(Fault):
+    """Every request for one model is answered with an error."""
+
+    lane = "triton"
+
+    async def begin(self) -> None:
+        self.victim = MODELS[int(self.pick * len(MODELS))]
+        await asyncio.to_thread(self._ask, "unload")
+
+    async def end(self) -> None:
+        await asyncio.to_thread(self._ask, "load")
+
+    def _ask(self, what: str) -> None:
+        url = f"{self.engine.stack.endpoints.triton_http}/v2/repository/models/{self.victim}/{what}"
+        request = urllib.request.Request(url, data=b"{}", method="POST")
+        with suppress(OSError), urllib.request.urlopen(request, timeout=60):
+            pass
+
+
+class _RedisSetting(Fault):
+    lane = "redis"
+
+    async def _set(self, *command: str) -> None:
+        with suppress(RedisError):
+            await self.engine.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+class FullRedis(_RedisSetting):
+    """Redis refuses writes for want of memory, and throws nothing away."""
+
+    async def begin(self) -> None:
+        await self._set("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        await self._set("CONFIG", "SET", "maxmemory", "1")
+
+    async def end(self) -> None:
+        await self._set("CONFIG", "SET", "maxmemory", "1gb")
+        await self._set("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+
+
+class ReadOnlyRedis(_RedisSetting):
+    """Redis is the replica of a master that is not there: it answers reads and refuses writes."""
+
+    async def begin(self) -> None:
+        await self._set("REPLICAOF", "127.0.0.1", "1")
+
+    async def end(self) -> None:
+        await self._set("REPLICAOF", "NO", "ONE")
+
+
+class _Connections(Fault):
+    @property
+    def proxy(self) -> Proxy:
+        return self.engine.redis_proxy if self.lane == "redis" else self.engine.triton_proxy
+
+
+class _Late(_Connections):
+    async def begin(self) -> None:
+        self.proxy.delay_s = 0.02 + 1.5 * self.pick
+
+    async def end(self) -> None:
+        self.proxy.delay_s = 0.0
+
+
+class _CutOff(_Connections):
+    async def begin(self) -> None:
+        await self.proxy.close()
+
+    async def end(self) -> None:
+        await self.proxy.open()
+
+
+class _CutReplies(_Connections):
+    async def begin(self) -> None:
+        self.proxy.cuts_left = 1 + int(6 * self.pick)
+
+    async def end(self) -> None:
+        self.proxy.cuts_left = 0
+
+
+class _HalfOpen(_Connections):
+    async def begin(self) -> None:
+        self.proxy.mute = True
+
+    async def end(self) -> None:
+        self.proxy.cut()
+        self.proxy.mute = False
+
+
+class LateRedis(_Late):
+    """Every answer of Redis comes later, some beyond the worker's patience."""
+
+    lane = "redis"
+
+
+class CutOffRedis(_CutOff):
+    """Connections to Redis are reset and no new ones taken."""
+
+    lane = "redis"
+
+
+class CutRepliesOfRedis(_CutReplies):
+    """A few answers of Redis end after some bytes: what was asked for was done, and nobody knows."""
+
+    lane = "redis"
+
+
+class HalfOpenRedis(_HalfOpen):
+    """Connections to Redis stay open and carry nothing, then are reset."""
+
+    lane = "redis"
+
+
+class LateTriton(_Late):
+    """Every answer of Triton comes later."""
+
+    lane = "triton"
+
+
+class CutOffTriton(_CutOff):
+    """Connections to Triton are reset and no new ones taken."""
+
+    lane = "triton"
+
+
+class CutRepliesOfTriton(_CutReplies):
+    """A few answers of Triton end after some bytes."""
+
+    lane = "triton"
+
+
+class HalfOpenTriton(_HalfOpen):
+    """Connections to Triton stay open and carry nothing, then are reset."""
+
+    lane = "triton"
+
+
+KINDS: dict[str, type[Fault]] = {
+    "kill-worker": KillWorker,
+    "freeze-worker": FreezeWorker,
+    "zombie-worker": ZombieWorker,
+    "add-worker": AddWorker,
+    "remove-worker": RemoveWorker,
+    "kill-kafka": KillKafka,
+    "freeze-kafka": FreezeKafka,
+    "kill-redis": KillRedis,
+    "freeze-redis": FreezeRedis,
+    "full-redis": FullRedis,
+    "read-only-redis": ReadOnlyRedis,
+    "late-redis": LateRedis,
+    "cut-off-redis": CutOffRedis,
+    "cut-replies-of-redis": CutRepliesOfRedis,
+    "half-open-redis": HalfOpenRedis,
+    "kill-triton": KillTriton,
+    "freeze-triton": FreezeTriton,
+    "kill-model": KillModel,
+    "unload-model": UnloadModel,
+    "late-triton": LateTriton,
+    "cut-off-triton": CutOffTriton,
+    "cut-replies-of-triton": CutRepliesOfTriton,
+    "half-open-triton": HalfOpenTriton,
+}
+
+NOT_BUILT = (
+    "Redis that is loading its data for long",
+    "Triton that answers with wrong shapes or NaN",
+    "connections to Kafka cut mid-reply (a broker says itself where it is reached, past any proxy)",
+    "a full disk of the broker",
+    "a skewed clock",
+)
+
+
+def terms() -> dict[str, Terms]:
+    """What a plan must know of each kind."""
+    return {name: Terms(kind.lane, kind.hold_s) for name, kind in KINDS.items()}

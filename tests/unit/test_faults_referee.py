@@ -1,0 +1,192 @@
+"""The referee finds what was lost, doubled or made up, and lets pass what at-least-once allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from faults.evidence import Commits, Evidence, Incident, Letter, Published
+from faults.publisher import Acknowledged
+from faults.referee import STALE, UNUSED, ZOMBIE, judge, read_events, recount
+from faults.shoppers import Message
+from faults.story import tell
+
+from stream.core.events import RecommendationList, RecommendedItem, Source, Trigger
+from stream.core.policy import Policy
+from stream.core.signals import fold
+from stream.core.state import apply, empty
+from stream.ports import RawMessage
+
+T0 = 1_760_000_000_000
+
+
+def click(offset: int, item_id: str, user_id: str = "ann", **more: Any) -> RawMessage:
+    fields = {
+        "event_id": f"e{offset}",
+        "event_type": "view_item",
+        "event_time": T0 + 1_000 * offset,
+        "user_id": user_id,
+        "item_id": item_id,
+        **more,
+    }
+    source = Source("clicks", 0, offset, T0 + 1_000 * offset + 5)
+    return RawMessage(source, user_id.encode(), json.dumps(fields).encode(), ())
+
+
+def shown(trigger: RawMessage, sequence: int, offset: int, item: str = "x", late_ms: int = 20) -> Published:
+    fields = json.loads(trigger.value or b"")
+    made = RecommendationList(
+        schema_version=1,
+        recommendation_id=f"r{sequence}",
+        user_id=fields["user_id"],
+        placement="home",
+        sequence=sequence,
+        generated_at=trigger.source.timestamp_ms + 10,
+        expires_at=T0 * 2,
+        trigger=Trigger(fields["event_id"], *trigger.source[:3], fields["event_time"]),
+        model_versions={},
+        degraded=[],
+        items=[RecommendedItem(item, 1, 1.0, "trending", "because")],
+    )
+    return Published(0, offset, trigger.source.timestamp_ms + late_ms, made)
+
+
+def sound(events: Sequence[RawMessage], lists: Sequence[Published]) -> Evidence:
+    """What an engine that did everything right leaves behind."""
+    bare = Evidence(searches_topic="searches", policy=Policy(), events=events, lists=lists)
+    read = read_events(bare)
+    states, taught = {}, []
+    for user_id, own in read.events.items():
+        state = empty(user_id)
+        for event in own:
+            state = apply(state, event, bare.policy)
+        highest = max([0, *(one.made.sequence for one in lists if one.made.user_id == user_id)])
+        states[user_id] = state._replace(sequence=highest)
+        taught += list(recount(bare, own))
+    rows = {name: fold(None, [one for item, one in taught if item == name]) for name, _ in taught}
+    return replace(bare, states=states, increments=taught, rows=rows)
+
+
+EVENTS = [click(0, "mug"), click(1, "clock"), click(2, "kettle")]
+LISTS = [shown(event, 10 + number, number) for number, event in enumerate(EVENTS)]
+ALL_RIGHT = sound(EVENTS, LISTS)
+
+
+def found(evidence: Evidence) -> set[str]:
+    return {one.what for one in judge(evidence).differences}
+
+
+def test_a_sound_run_has_no_differences() -> None:
+    committed = Commits(LISTS[-1].appended_ms + 1, {("clicks", 0): 3})
+    verdict = judge(replace(ALL_RIGHT, commits=[committed]))
+    assert verdict.differences == []
+    assert not verdict.counted
+    assert tell(verdict, ALL_RIGHT) == []
+
+
+def test_one_list_may_answer_a_burst_and_a_replay_may_answer_again() -> None:
+    assert found(sound(EVENTS, [shown(EVENTS[2], 10, 0), shown(EVENTS[2], 11, 1)])) == set()
+
+
+def test_a_list_that_comes_twice_byte_for_byte_is_allowed() -> None:
+    again = LISTS[-1]._replace(offset=9)
+    assert found(sound(EVENTS, [*LISTS, again])) == set()
+
+
+def test_a_lost_event_is_found_and_its_story_told() -> None:
+    without = sound([EVENTS[0], EVENTS[2]], LISTS).states
+    evidence = replace(ALL_RIGHT, states=without)
+    verdict = judge(evidence)
+    assert {one.what for one in verdict.differences} == {"state"}
+    story = "\n".join(tell(verdict, evidence))
+    assert "ann" in story
+    assert "clicks/0/1" in story
+
+
+def test_an_event_that_is_in_no_topic_and_yet_in_a_state_is_found() -> None:
+    more = sound([*EVENTS, click(3, "frame")], LISTS).states
+    assert found(replace(ALL_RIGHT, states=more)) == {"state"}
+
+
+def test_an_event_that_no_list_answers_is_found() -> None:
+    assert found(sound(EVENTS, LISTS[:2])) == {"an event was never answered"}
+
+
+def test_a_sequence_that_goes_back_is_found() -> None:
+    lists = [LISTS[0], LISTS[2], LISTS[1]]
+    assert found(sound(EVENTS, lists)) == {"a sequence went back"}
+
+
+def test_a_zombie_s_late_list_is_counted_apart() -> None:
+    late = LISTS[1]._replace(offset=3, appended_ms=T0 + 30_000)
+    zombie = Incident("zombie-worker", "worker-0", T0 + 1_500, T0 + 29_000)
+    verdict = judge(replace(sound(EVENTS, [LISTS[0], LISTS[2], late]), incidents=[zombie]))
+    assert verdict.differences == []
+    assert verdict.counted == {ZOMBIE: 1}
+
+
+def test_a_sequence_of_two_lists_is_found() -> None:
+    other = shown(EVENTS[2], 12, 3, item="y")
+    assert found(sound(EVENTS, [*LISTS, other])) == {"one sequence, two lists"}
+
+
+def test_a_last_list_of_an_older_event_and_an_unused_sequence_are_counted() -> None:
+    verdict = judge(sound(EVENTS, [*LISTS, shown(EVENTS[1], 20, 3)]))
+    assert verdict.differences == []
+    assert verdict.counted == {STALE: 1}
+    states = {"ann": ALL_RIGHT.states["ann"]._replace(sequence=99)}
+    assert judge(replace(ALL_RIGHT, states=states)).counted == {UNUSED: 1}
+
+
+def test_a_trigger_that_is_no_event_is_found() -> None:
+    assert "a wrong trigger" in found(sound(EVENTS, [*LISTS, shown(click(7, "mug"), 30, 3)]))
+
+
+def test_a_list_beyond_what_was_reserved_is_found() -> None:
+    states = {"ann": ALL_RIGHT.states["ann"]._replace(sequence=3)}
+    assert found(replace(ALL_RIGHT, states=states)) == {"an unreserved sequence"}
+
+
+def test_an_increment_that_is_missing_counted_twice_or_another_is_found() -> None:
+    first, *rest = ALL_RIGHT.increments
+    assert found(replace(ALL_RIGHT, increments=rest)) == {"increments"}
+    item, _ = first
+    row = ALL_RIGHT.rows[item]
+    twice = row._replace(popularity=tuple(one + 1.0 for one in row.popularity))
+    assert found(replace(ALL_RIGHT, rows={**ALL_RIGHT.rows, item: twice})) == {"item signals"}
+    assert found(replace(ALL_RIGHT, rows={})) == {"item signals"}
+    assert found(replace(ALL_RIGHT, increments=[*ALL_RIGHT.increments, first])) == set()
+
+
+def test_dead_letters_are_the_invalid_messages_and_no_others() -> None:
+    bad = RawMessage(Source("clicks", 0, 3, T0 + 3_500), b"ann", b"[]", ())
+    evidence = sound([*EVENTS, bad], LISTS)
+    letter = Letter(("clicks", 0, 3), b"ann", b"[]", "not_an_object")
+    assert found(evidence) == {"a letter is missing"}
+    assert found(replace(evidence, letters=[letter, letter])) == set()
+    assert found(replace(evidence, letters=[letter._replace(code="not_json")])) == {
+        "a letter with another code"
+    }
+    assert found(replace(evidence, letters=[letter._replace(value=b"")])) == {"a letter with other bytes"}
+    of_sound = Letter(("clicks", 0, 0), EVENTS[0].key, EVENTS[0].value, "internal")
+    assert found(replace(evidence, letters=[letter, of_sound])) == {"a letter too many"}
+
+
+@pytest.mark.parametrize(("committed", "differs"), [(1, False), (2, True)])
+def test_a_commit_ahead_of_its_lists_is_found(committed: int, differs: bool) -> None:
+    at_ms = LISTS[0].appended_ms + 1
+    evidence = replace(ALL_RIGHT, commits=[Commits(at_ms, {("clicks", 0): committed})])
+    assert found(evidence) == ({"committed too early"} if differs else set())
+
+
+def test_a_message_that_the_broker_acknowledged_and_lost_is_found() -> None:
+    put = Acknowledged("clicks", 0, 7, Message("clicks", b"ann", b"{}"))
+    assert found(replace(ALL_RIGHT, acknowledged=[put])) == {"the broker lost a message"}
+
+
+def test_what_is_never_committed_and_a_worker_that_dies_are_found() -> None:
+    evidence = replace(ALL_RIGHT, undrained={("clicks", 0): 2}, died=["worker-1 ended by itself"])
+    assert found(evidence) == {"not drained", "a worker died"}

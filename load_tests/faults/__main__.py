@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -76,6 +77,7 @@ def _run(given: argparse.Namespace, planned: Sequence[Planned], folder: Path) ->
                 workers=given.workers,
                 events_a_second=given.events_a_second,
                 give_up_s=given.give_up_after,
+                command=shlex.split(given.worker) if given.worker else None,
                 told=told,
             )
         )
@@ -105,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events-a-second", type=float, default=12.0, help="default %(default)s")
     parser.add_argument(
         "--give-up-after", type=float, help="seconds after which no further fault begins (default: never)"
+    )
+    parser.add_argument(
+        "--worker",
+        metavar="COMMAND",
+        help="start this in the place of `streamrec worker`: a build to be judged",
     )
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--folder", type=Path, help="keep servers' data and logs here (default: thrown away)")

@@ -15,6 +15,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from faults.proxy import Proxy
 from faults.shoppers import catalogue
@@ -30,6 +31,7 @@ SESSION_TIMEOUT_S = 6
 """The least that a broker allows before others have a dead worker's partitions."""
 WELL_S = 120.0
 POLL_S = 0.2
+REDIS_TRIES = 10
 TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "rules"),
     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
@@ -81,6 +83,8 @@ class BrokenEngine:
         self.workers.kill_all()
         await self.redis_proxy.close()
         await self.triton_proxy.close()
+        with suppress(RedisError):
+            await self.redis.config_set("appendfsync", "everysec")
         await self.redis.aclose()
         with suppress(Unavailable, KafkaError):
             async with admin(self.config.kafka) as client:
@@ -91,7 +95,11 @@ class BrokenEngine:
 
         One that forgets a second is another matter than a crash, and not judged here.
         """
-        await self.redis.config_set("appendfsync", "always")
+        for _ in range(REDIS_TRIES):  # connections of before a restart are found dead by their first use
+            with suppress(RedisError):
+                await self.redis.config_set("appendfsync", "always")
+                return
+        raise Unavailable("Redis is up and does not take its setting `appendfsync`")
 
     async def start_server(self, name: str) -> None:
         """Start a server of the stack again where it does not run."""

@@ -95,8 +95,9 @@ class AddWorker(Fault):
         self.victim = self.worker.name
 
     async def end(self) -> None:
-        self.engine.workers.forget(self.worker)
-        await self.worker.end()
+        if self.worker.alive:
+            self.engine.workers.forget(self.worker)
+            await self.worker.end()
 
 
 class RemoveWorker(Fault):

@@ -52,7 +52,8 @@ def in_words(summed: dict[str, Any]) -> list[str]:
     """The lines for a terminal."""
     lines = [
         f"seed {summed['seed']}: {summed['faults']} faults, {summed['events']} events, "
-        f"{summed['lists']} lists, {summed['dead_letters']} dead letters, {summed['increments']} increments in {summed['took_s']} s",
+        f"{summed['lists']} lists, {summed['dead_letters']} dead letters, "
+        f"{summed['increments']} increments in {summed['took_s']} s",
         f"{'fault':24s} {'times':>5s} {'alone':>5s}  recovery: median, worst (s)",
     ]
     for kind, one in summed["by_fault"].items():

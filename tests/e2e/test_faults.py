@@ -1,0 +1,41 @@
+"""Faults by a seeded schedule lose nothing and double nothing; a build that loses something is found out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.kinds import terms
+from faults.run import break_and_judge
+from faults.schedule import plan
+from faults.story import tell
+
+pytestmark = pytest.mark.servers
+HASTY = str(Path(__file__).with_name("hasty_worker.py"))
+KINDS = (
+    *("kill-worker", "zombie-worker", "remove-worker", "freeze-kafka", "full-redis", "cut-replies-of-redis"),
+    *("cut-off-redis", "kill-model", "late-triton", "half-open-triton"),
+)
+"""One or more for each part; servers that are killed and come back are what the other modules test."""
+
+
+def test_a_short_run_of_faults_makes_no_difference(stack: Any, tmp_path: Path) -> None:
+    known = terms()
+    planned = plan(7, len(KINDS), 15.0, {kind: known[kind] for kind in KINDS})
+    outcome = asyncio.run(break_and_judge(stack, tmp_path, planned, seed=7))
+    assert outcome.verdict.differences == [], "\n".join(tell(outcome.verdict, outcome.evidence))
+    assert len(outcome.evidence.incidents) == len(KINDS)
+    assert outcome.evidence.acknowledged
+    assert outcome.evidence.letters
+    assert outcome.evidence.increments
+    assert outcome.evidence.commits
+
+
+def test_a_build_that_acknowledges_before_it_saves_is_found_out(stack: Any, tmp_path: Path) -> None:
+    command = [sys.executable, HASTY, str(tmp_path / "mark")]
+    outcome = asyncio.run(break_and_judge(stack, tmp_path, [], seed=7, workers=1, command=command))
+    assert "state" in {one.what for one in outcome.verdict.differences}
+    assert tell(outcome.verdict, outcome.evidence)

@@ -1,7 +1,7 @@
 """A build that is wrong in one place: it acknowledges and commits a batch before it works on it.
 
-`python hasty_worker.py MARK` kills itself with -9 before it first saves states, unless the file MARK says that
-one did so before; `python hasty_worker.py` alone waits to be killed by others.
+`python hasty_worker.py MARK` kills itself with -9 before it first saves states, unless the file MARK says
+that one did so before; `python hasty_worker.py` alone waits to be killed by others.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import shlex
 import shutil
 import sys
@@ -36,6 +37,7 @@ from stream.local.stack import Stack
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the command line says; return the exit code."""
     given = _parser().parse_args(arguments)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that go away are what this is about
     kinds = terms()
     if given.kinds:
         if unknown := set(given.kinds) - set(kinds):

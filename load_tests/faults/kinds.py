@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from redis.exceptions import RedisError
 
+from faults import wrong_model
 from faults.engine import SESSION_TIMEOUT_S, BrokenEngine
 from faults.proxy import Proxy
 from faults.schedule import Terms
@@ -215,6 +216,36 @@ class UnloadModel(Fault):
             pass
 
 
+class _WrongModel(Fault):
+    lane = "triton"
+    answer: ClassVar[str]
+
+    async def begin(self) -> None:
+        self.victim = wrong_model.MODEL
+        with suppress(OSError):
+            await asyncio.to_thread(wrong_model.load_wrong, self._address, self.answer)
+
+    async def end(self) -> None:
+        with suppress(OSError):
+            await asyncio.to_thread(wrong_model.load_right, self._address)
+
+    @property
+    def _address(self) -> str:
+        return self.engine.stack.endpoints.triton_http
+
+
+class NanFromTriton(_WrongModel):
+    """The reranker's scores are no numbers."""
+
+    answer = "nan"
+
+
+class ShapesFromTriton(_WrongModel):
+    """The reranker gives more scores than it was asked for."""
+
+    answer = "shape"
+
+
 class _RedisSetting(Fault):
     lane = "redis"
 
@@ -352,6 +383,8 @@ KINDS: dict[str, type[Fault]] = {
     "freeze-triton": FreezeTriton,
     "kill-model": KillModel,
     "unload-model": UnloadModel,
+    "nan-from-triton": NanFromTriton,
+    "shapes-from-triton": ShapesFromTriton,
     "late-triton": LateTriton,
     "cut-off-triton": CutOffTriton,
     "cut-replies-of-triton": CutRepliesOfTriton,
@@ -360,7 +393,6 @@ KINDS: dict[str, type[Fault]] = {
 
 NOT_BUILT = (
     "Redis that is loading its data for long",
-    "Triton that answers with wrong shapes or NaN",
     "connections to Kafka cut mid-reply (a broker says itself where it is reached, past any proxy)",
     "a full disk of the broker",
     "a skewed clock",

@@ -78,6 +78,7 @@ def _run(given: argparse.Namespace, planned: Sequence[Planned], folder: Path) ->
                 seed=given.seed,
                 workers=given.workers,
                 events_a_second=given.events_a_second,
+                alone=given.alone,
                 give_up_s=given.give_up_after,
                 command=shlex.split(given.worker) if given.worker else None,
                 told=told,
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=1, help="chooses the schedule and the events")
     parser.add_argument("--kinds", type=lambda text: text.split(","), help="only these, joined by commas")
+    parser.add_argument("--alone", action="store_true", help="one fault at a time, each recovered from")
     parser.add_argument("--workers", type=int, default=2, help="how many (default %(default)s)")
     parser.add_argument("--events-a-second", type=float, default=12.0, help="default %(default)s")
     parser.add_argument(

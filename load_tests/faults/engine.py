@@ -142,16 +142,33 @@ class BrokenEngine:
                     found[at.topic, at.partition] = what.offset
         return found
 
-    async def behind(self) -> dict[tuple[str, int], int]:
-        """How many messages of each partition are not committed; those with none are left out."""
+    async def ends(self) -> dict[tuple[str, int], int]:
+        """The offset that the next message of each partition that workers read will have."""
         topics = self.config.topics
         read = [topics.clicks, topics.searches, topics.items, topics.item_signals]
         wanted = [TopicPartition(topic, partition) for topic in read for partition in range(PARTITIONS)]
         async with consumer(self.config.kafka) as reader:
-            ends = await reader.end_offsets(wanted)
+            found = await reader.end_offsets(wanted)
+        return {(at.topic, at.partition): end for at, end in found.items()}
+
+    async def behind(self) -> dict[tuple[str, int], int]:
+        """How many messages of each partition are not committed; those with none are left out."""
+        ends = await self.ends()
         committed = await self.committed()
-        left = {(at.topic, at.partition): end - committed.get(at, 0) for at, end in ends.items()}
+        left = {at: end - committed.get(at, 0) for at, end in ends.items()}
         return {at: count for at, count in left.items() if count > 0}
+
+    async def caught_up(self, within_s: float) -> None:
+        """Wait until all that lies in the topics now is committed, or the deadline is over."""
+        deadline = time.monotonic() + within_s
+        wanted: dict[tuple[str, int], int] | None = None
+        while time.monotonic() < deadline:
+            with suppress(Unavailable, KafkaError):
+                wanted = await self.ends() if wanted is None else wanted
+                committed = await self.committed()
+                if all(committed.get(at, 0) >= end for at, end in wanted.items()):
+                    return
+            await asyncio.sleep(POLL_S)
 
     async def drained(self, within_s: float) -> dict[tuple[str, int], int]:
         """Wait until all that was published is committed; what is left at the deadline."""

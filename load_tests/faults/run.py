@@ -26,6 +26,7 @@ USERS, ITEMS = 40, 36
 AFTER_S = 1.0
 """How long shoppers go on after the last fault."""
 SAMPLE_S = 0.5
+CATCH_UP_S = 60.0
 DRAIN_S = 240.0
 """Says that the engine is stuck, not that it is slow."""
 
@@ -48,6 +49,7 @@ async def break_and_judge(
     seed: int,
     workers: int = 2,
     events_a_second: float = 12.0,
+    alone: bool = False,
     give_up_s: float | None = None,
     command: Sequence[str] | None = None,
     told: Callable[[int, str], None] = lambda done, note: None,
@@ -56,6 +58,7 @@ async def break_and_judge(
 
     Args:
         folder: for the workers' logs.
+        alone: no fault begins before all that came during the last one is worked on.
         give_up_s: no fault begins later than this after the first.
         command: what is started in the place of `streamrec worker`.
         told: is given how many faults are over, and a note.
@@ -69,7 +72,7 @@ async def break_and_judge(
     await engine.start(workers, ITEMS)
     try:
         shop = ShopPublisher(engine.config, Shoppers(seed, USERS, ITEMS), events_a_second)
-        play = _Play(engine, give_up_s, told)
+        play = _Play(engine, give_up_s, told, alone)
         commits: list[Commits] = []
         stop = asyncio.Event()
         publishing = asyncio.create_task(shop.run(stop))
@@ -102,21 +105,22 @@ async def break_and_judge(
 
 
 class _Play:
-    """Faults that happen: those of one lane after another, the lanes beside each other."""
+    """Faults that happen: those of one lane after another, the lanes beside each other unless `alone`."""
 
     def __init__(
-        self, engine: BrokenEngine, give_up_s: float | None, told: Callable[[int, str], None]
+        self, engine: BrokenEngine, give_up_s: float | None, told: Callable[[int, str], None], alone: bool
     ) -> None:
         self._engine = engine
         self._give_up_s = give_up_s
         self._told = told
+        self._alone = alone
         self._now: Counter[str] = Counter()
         self.incidents: list[Incident] = []
 
     async def all_lanes(self, planned: Sequence[Planned]) -> None:
         self._begun = time.monotonic()
         async with asyncio.TaskGroup() as lanes:
-            for lane in by_lane(planned, terms()).values():
+            for lane in [planned] if self._alone else by_lane(planned, terms()).values():
                 lanes.create_task(self._one_lane(lane))
 
     async def _one_lane(self, planned: Sequence[Planned]) -> None:
@@ -125,6 +129,8 @@ class _Play:
             if self._give_up_s is not None and self._since() > self._give_up_s:
                 return
             await self._happen(one)
+            if self._alone:
+                await self._engine.caught_up(CATCH_UP_S)
 
     async def _happen(self, one: Planned) -> None:
         fault = KINDS[one.kind](self._engine, one.pick)

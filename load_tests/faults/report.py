@@ -28,6 +28,7 @@ def summary(outcome: Outcome, seed: int) -> dict[str, Any]:
         "events": len(evidence.events),
         "acknowledged": len(evidence.acknowledged),
         "lists": len(evidence.lists),
+        "lists_without": dict(Counter(part for one in evidence.lists for part in one.made.degraded)),
         "dead_letters": len(evidence.letters),
         "increments": len(evidence.increments),
         "commits_seen": len(evidence.commits),
@@ -59,6 +60,7 @@ def in_words(summed: dict[str, Any]) -> list[str]:
     for kind, one in summed["by_fault"].items():
         times = f"{one['recovery_median_s']}, {one['recovery_worst_s']}" if one["alone"] else "-"
         lines.append(f"{kind:24s} {one['faults']:5d} {one['alone']:5d}  {times}")
+    lines += [f"{count} lists without {part}" for part, count in sorted(summed["lists_without"].items())]
     if summed["faults_left_over"]:
         lines.append(f"{summed['faults_left_over']} planned faults were not reached in time")
     lines += [f"{count} times: {what}" for what, count in sorted(summed["counted"].items())]

@@ -28,7 +28,7 @@ def acknowledge_first() -> None:
                 batch.append(queue.get_nowait())
             for event in batch:
                 await stream.ack(event)
-            await stream.app.consumer.commit()
+            await stream.app.consumer.force_commit()
             await self._finish([agents._raw(event) for event in batch])
 
     agents.BatchAgent._work = work  # type: ignore[method-assign]

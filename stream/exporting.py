@@ -68,7 +68,7 @@ async def export(config: Config, user_id: str, tell: Tell = lambda done, what: N
                 "reason": one.letter.reason,
                 "value": _content(one.letter.message.value),
             }
-            for one in read.letters
+            for one in read.records
             if user_id in users_of(one)
         ]
     tell(STEPS, "done")

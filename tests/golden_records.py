@@ -32,7 +32,7 @@ from stream.core.events import (
 from stream.core.items import DIMENSIONS, Item
 from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, ItemSignals
-from stream.core.state import Interaction, Owned, Search, UserState
+from stream.core.state import Interaction, Owned, Search, UserState, erased
 from stream.core.versions import Serving
 from stream.ports import ItemVector, WorkerReport
 
@@ -51,6 +51,8 @@ STATE = UserState(
     (Owned(AT_MS, "85123A"),),
 )
 
+ERASED = erased(STATE, AT_MS + 2, AT_MS + 86_400_000)
+
 
 def _column(*numbers: float) -> Any:
     return np.array(numbers, np.float32)
@@ -64,11 +66,13 @@ SIGNALS = ItemSignals(
     backward=_column(0.25, -np.inf),
     recent=_column(0.75, 2.0),
     next=_column(-np.inf, 1.0),
+    shoppers=np.array([0b11, 1 << 15], np.uint16),
     sessions=np.array([17, 4_000_000_000], np.uint32),
     seen_s=np.array([1_790_000_000, 1_789_999_000], np.uint32),
     around=np.array([[255] * 11 + [0], [1] + [255] * 11], np.uint8),
 )
-SIGNALS_1 = SIGNALS._replace(
+SIGNALS_2 = SIGNALS._replace(shoppers=np.zeros(2, np.uint16))
+SIGNALS_1 = SIGNALS_2._replace(
     recent=_column(-np.inf, -np.inf),
     next=_column(-np.inf, -np.inf),
     sessions=signals.EMPTY.sessions,
@@ -197,9 +201,15 @@ def _read_checkpoint(data: bytes) -> Any:
 
 KINDS: dict[str, Kind] = {
     "state": Kind(
-        codec.VERSION, {1: STATE}, codec.encode, lambda data: codec.decode("ann", data), _inflated(9)
+        codec.VERSION,
+        {1: STATE, 2: ERASED},
+        codec.encode,
+        lambda data: codec.decode("ann", data),
+        _inflated(9),
     ),
-    "item-signals-row": Kind(signals.VERSION, {1: SIGNALS_1, 2: SIGNALS}, signals.encode, signals.decode),
+    "item-signals-row": Kind(
+        signals.VERSION, {1: SIGNALS_1, 2: SIGNALS_2, 3: SIGNALS}, signals.encode, signals.decode
+    ),
     "increments": Kind(1, {1: INCREMENTS}, signals.encode_increments, signals.decode_increments),
     "kept-list": Kind(attribution.VERSION, {1: KEPT}, attribution.encode, attribution.decode, _inflated(1)),
     "recommendation-list": Kind(1, {1: LIST}, *_json(RecommendationList)),

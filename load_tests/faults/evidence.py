@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from faults.engine import BrokenEngine
 from faults.publisher import Acknowledged
 from stream.adapters import letter_record
-from stream.adapters.kafka_reading import records_since
+from stream.adapters.kafka_reading import decoded_since
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
 from stream.core.events import RecommendationList, Source
@@ -123,8 +123,8 @@ async def gather(
 async def _all(engine: BrokenEngine, topic: str) -> list[ConsumerRecord]:
     """Every record of a topic, in the order of each partition."""
     records: list[ConsumerRecord] = []
-    async for some, _, _ in records_since(engine.config.kafka, topic):
-        records += some
+    async for read in decoded_since(engine.config.kafka, topic, lambda record: record, ()):
+        records += read.records
     return sorted(records, key=lambda record: (record.partition, record.offset))
 
 

@@ -48,11 +48,11 @@ def test_what_is_written_now_is_what_its_version_says() -> None:
 def test_bytes_that_are_there_are_never_written_again(tmp_path: Path) -> None:
     assert write(KINDS, tmp_path) == []
     path = path_of("state", codec.VERSION, tmp_path)
-    other = codec.encode(KINDS["state"].values[1]._replace(owned=()))
+    other = codec.encode(KINDS["state"].values[codec.VERSION]._replace(erased_ms=7))
     path.write_bytes(other)
     [said] = write(KINDS, tmp_path)
-    assert "state-1.bin is there" in said
-    assert "version 2" in said
+    assert f"state-{codec.VERSION}.bin is there" in said
+    assert f"version {codec.VERSION + 1}" in said
     assert path.read_bytes() == other
 
 

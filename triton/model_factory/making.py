@@ -76,7 +76,7 @@ def make_encoder(
     training that are the default it is meant to end within 90 minutes on two cores.
     Serve the result: cp -r made/version model_repository/encoder/NUMBER, record its figures, then promote it.
     """
-    runs.require_train_extra("torch", "transformers", "tensorboard", "matplotlib", "pyarrow", "onnx")
+    runs.require_train_extra("torch", "transformers", "tensorboard", "matplotlib", "pyarrow", "onnx", "jgo")
     targets = output / "targets" / distil.TARGETS
     shared = [f"objectives.distil.vectors={targets}", f"machine.threads={threads}", *changes]
     recipes = [

@@ -125,8 +125,6 @@ class CatalogView:
             self.text.commit()
             self._text_changed = False
         self._take_over()
-        self._telemetry.catalogue_items.set(len(self.items))
-        self._telemetry.catalogue_without_vector.set(len(self._missing.get(self.space.version, ())))
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -271,6 +269,15 @@ class CatalogView:
         return space
 
     def _take_over(self) -> None:
+        """Choose the space that lists are made from, and tell what there is now."""
+        self._choose_space()
+        telemetry = self._telemetry
+        telemetry.catalogue_items.set(len(self.items))
+        telemetry.catalogue_without_vector.set(len(self._missing.get(self.space.version, ())))
+        vectors = {version: len(self.items) - len(missing) for version, missing in self._missing.items()}
+        telemetry.show_index(vectors, self.space.version)
+
+    def _choose_space(self) -> None:
         """Make lists from the active version as soon as no item would lose its vector by it."""
         if self._serving is None:
             return

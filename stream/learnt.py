@@ -12,6 +12,7 @@ from stream.core.context import Hits
 from stream.core.items import FloatArray, ItemTable
 from stream.core.signals import NEGLIGIBLE, POPULARITY_DAYS, RowView, view
 from stream.ports import SignalStore
+from stream.telemetry import Telemetry
 
 ROWS_KEPT = 20_000
 UNKNOWN_KEPT = 100_000
@@ -29,12 +30,18 @@ class LearntItems:
     """
 
     def __init__(
-        self, store: SignalStore, items: ItemTable, now_s: Callable[[], float], min_shoppers: int
+        self,
+        store: SignalStore,
+        items: ItemTable,
+        now_s: Callable[[], float],
+        min_shoppers: int,
+        telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._items = items
         self._now_s = now_s
         self._min_shoppers = min_shoppers
+        self._telemetry = telemetry
         self._rows: OrderedDict[str, tuple[float, RowView | None]] = OrderedDict()
         self._generation = items.generation
         self._known: dict[str, FloatArray] = {}
@@ -64,6 +71,7 @@ class LearntItems:
             for item_id in item_ids
             if (entry := self._rows.get(item_id)) is None or entry[0] < oldest_s
         ]
+        self._telemetry.count_lookups("rows", len(item_ids), len(stale))
         if stale:
             stored = await self._store.load(stale)
             for item_id in stale:

@@ -69,8 +69,7 @@ class PairScores:
             for key, pair in zip(of_pairs, pairs, strict=True)
         }
         missing = self._missing(wanted)
-        self._telemetry.pair_lookups.labels("miss").inc(len(missing))
-        self._telemetry.pair_lookups.labels("hit").inc(len(wanted) - len(missing))
+        self._telemetry.count_lookups("pairs", len(wanted), len(missing))
         if missing:
             with self._telemetry.timed("cross_encode"):
                 until_s = asyncio.get_running_loop().time() + self._timeout_s

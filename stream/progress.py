@@ -109,12 +109,12 @@ class Progress:
         """The longest that a partition with messages left has not moved."""
         return max(self._unmoved_s.values(), default=0.0)
 
-    def left(self) -> dict[str, int]:
-        """The messages left by topic, of the partitions that this process owns."""
-        found: dict[str, int] = {}
+    def left(self) -> dict[At, int]:
+        """The messages left by partition, of those that this process owns or follows."""
+        found: dict[At, int] = {}
         for work in self._works:
             for at, standing in work.partitions.items():
-                found[at.topic] = found.get(at.topic, 0) + (standing.left or 0)
+                found[at] = found.get(at, 0) + (standing.left or 0)
         return found
 
     def waiting(self) -> list[str]:

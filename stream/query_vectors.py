@@ -25,6 +25,7 @@ class QueryVectors:
     async def get(self, queries: Collection[str], version: str) -> dict[str, FloatArray]:
         """Give the vectors [384] of queries by a version of the encoder; without those not made in time."""
         new = [query for query in queries if (version, query) not in self._vectors]
+        self._telemetry.count_lookups("queries", len(queries), len(new))
         if new:
             try:
                 vectors, _ = await self._encoder.encode(new, self._timeout_s, version)

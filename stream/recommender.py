@@ -90,6 +90,8 @@ class Recommender:
             await self._handle(messages)
 
     async def _handle(self, messages: Sequence[RawMessage]) -> None:
+        oldest_ms = min((message.source.timestamp_ms for message in messages), default=self._now_ms())
+        self._telemetry.stage.labels("wait").observe(max(0, self._now_ms() - oldest_ms) / 1000)
         with self._telemetry.timed("decode"):
             events, impressions, letters = self._decode(messages)
         waiting = events
@@ -171,17 +173,22 @@ class Recommender:
                 published = [one for _, made in kept for one in made]
                 for _, made in kept:
                     self._shown.put(made[-1])
-                await asyncio.gather(
-                    self._publisher.publish_lists(published),
+                acknowledged_ms, _, _ = await asyncio.gather(
+                    self._publish(published),
                     self._attributor.remember(published),
                     self._list_log.publish(published),
                 )
-        self._count(kept)
+        self._count(kept, acknowledged_ms)
         return {
             shopper.state.user_id: events[shopper.state.user_id]
             for shopper, done in zip(shoppers, saved, strict=True)
             if not done
         }
+
+    async def _publish(self, lists: Sequence[RecommendationList]) -> int:
+        """Publish lists; return when the broker's acknowledgement of them came, in epoch milliseconds."""
+        await self._publisher.publish_lists(lists)
+        return self._now_ms()
 
     def _without_erased(
         self,
@@ -234,10 +241,12 @@ class Recommender:
             new.sort(key=lambda increment: (increment.source, increment.offset))
         return shoppers, learnt_now, witnesses
 
-    def _count(self, published: Sequence[tuple[Shopper, list[RecommendationList]]]) -> None:
-        now_ms = self._now_ms()
+    def _count(
+        self, published: Sequence[tuple[Shopper, list[RecommendationList]]], acknowledged_ms: int
+    ) -> None:
         for shopper, lists in published:
-            self._telemetry.freshness.observe(max(0, now_ms - shopper.trigger.source.timestamp_ms) / 1000)
+            took_ms = max(0, acknowledged_ms - shopper.trigger.source.timestamp_ms)
+            self._telemetry.freshness.observe(took_ms / 1000)
             for made in lists:
                 self._telemetry.lists.inc()
                 for part in made.degraded:

@@ -1,16 +1,21 @@
 """What the worker tells of itself: Prometheus metrics, and `/live`, `/ready` and `/metrics` over HTTP.
 
-Stages of a batch, as labels of `streamrec_stage_seconds`: decode, load, encode, retrieve, rerank,
-cross_encode (beside rerank, where pairs of a search were not known yet), save, publish. Freshness runs
-from the broker's append time of the triggering event to the broker's acknowledgement of the list.
+Stages of a batch, as labels of `streamrec_stage_seconds`: wait (from the broker's append of the batch's first
+event until the batch is begun), decode, load, encode, retrieve, rerank, cross_encode (beside rerank, where
+pairs of a search were not known yet), save, publish. Freshness runs from the broker's append time of the
+triggering event to the moment in which the broker's acknowledgement of the list has come.
+
+Histograms have classic buckets: the Prometheus library for Python cannot observe into native ones.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
+from math import nan
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -18,13 +23,28 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from stream.errors import Unavailable
 from stream.progress import Progress
 
-LATENCY_BUCKETS_S = (
-    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0),
+FRESHNESS_BUCKETS_S = (
+    *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08),
+    *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-
+"""1 ms to 10 s; what a list may take (docs/metrics.md) is a bound among them, so that shares are exact."""
+STAGE_BUCKETS_S = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0),
+)
+"""Decoding a batch of one takes 0.1 ms, and a stage that waits for a part its timeout."""
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 256, 1024)
+"""64 is the default of `worker.batch_max`."""
 
 RULES_TOLD_APART = 100
+
+
+class StoreMemory(NamedTuple):
+    """What the store says of its memory: bytes, 0 for no bound, and keys that it gave up for want of it."""
+
+    used_bytes: int
+    max_bytes: int
+    evicted: int
 
 
 class Few:
@@ -56,7 +76,7 @@ class ProcessTelemetry:
         self.messages_left = Gauge(
             "streamrec_messages_left",
             "Messages of the partitions that this process owns or follows which are not done",
-            ["topic"],
+            ["topic", "partition"],
             registry=self.registry,
         )
         self.unmoved = Gauge(
@@ -78,8 +98,8 @@ class ProcessTelemetry:
     def show(self, progress: Progress) -> None:
         """Take over how far the work is."""
         self.messages_left.clear()
-        for topic, count in progress.left().items():
-            self.messages_left.labels(topic).set(count)
+        for at, count in progress.left().items():
+            self.messages_left.labels(at.topic, str(at.partition)).set(count)
         self.unmoved.set(progress.unmoved_s)
 
 
@@ -137,10 +157,10 @@ class Telemetry(ProcessTelemetry):
             ["model", "reason"],
             registry=self.registry,
         )
-        self.pair_lookups = Counter(
-            "streamrec_pair_lookups",
-            "Pairs of a search and an item that lists wanted, known already (hit) or not (miss)",
-            ["result"],
+        self.cache_lookups = Counter(
+            "streamrec_cache_lookups",
+            "What lists wanted of what is remembered, known already (hit) or not (miss)",
+            ["cache", "result"],
             registry=self.registry,
         )
         self.pairs_waiting = Gauge(
@@ -178,7 +198,7 @@ class Telemetry(ProcessTelemetry):
         self.republish = Histogram(
             "streamrec_republish_seconds",
             "This worker learnt of the change to the corrected list acknowledged",
-            buckets=LATENCY_BUCKETS_S,
+            buckets=FRESHNESS_BUCKETS_S,
             registry=self.registry,
         )
         self.conflicts = Counter(
@@ -206,20 +226,20 @@ class Telemetry(ProcessTelemetry):
             "streamrec_batch_messages",
             "Messages in a batch",
             ["agent"],
-            buckets=(1, 2, 4, 8, 16, 32, 64),
+            buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
         self.stage = Histogram(
             "streamrec_stage_seconds",
             "Time of a batch by stage",
             ["stage"],
-            buckets=LATENCY_BUCKETS_S,
+            buckets=STAGE_BUCKETS_S,
             registry=self.registry,
         )
         self.freshness = Histogram(
             "streamrec_freshness_seconds",
             "Event appended to list acknowledged",
-            buckets=LATENCY_BUCKETS_S,
+            buckets=FRESHNESS_BUCKETS_S,
             registry=self.registry,
         )
         self.catalogue_items = Gauge("streamrec_catalogue_items", "Items followed", registry=self.registry)
@@ -234,6 +254,39 @@ class Telemetry(ProcessTelemetry):
             "Items the encoder has not seen yet",
             registry=self.registry,
         )
+        self.index_vectors = Gauge(
+            "streamrec_index_vectors",
+            "Items that have a vector of a version of the encoder",
+            ["version"],
+            registry=self.registry,
+        )
+        self.index_serves = Gauge(
+            "streamrec_index_serves",
+            "1 of the version of the encoder that lists are made from, 0 of those kept beside it",
+            ["version"],
+            registry=self.registry,
+        )
+        self.redis_used = Gauge(
+            "streamrec_redis_used_bytes", "Memory that Redis uses; NaN until it told", registry=self.registry
+        )
+        self.redis_most = Gauge(
+            "streamrec_redis_max_bytes",
+            "Memory that Redis may use, 0 for no bound; NaN until it told",
+            registry=self.registry,
+        )
+        self.redis_evicted = Gauge(
+            "streamrec_redis_evicted_keys",
+            "Keys that Redis gave up for want of memory since it started; NaN until it told",
+            registry=self.registry,
+        )
+        for gauge in (self.redis_used, self.redis_most, self.redis_evicted):
+            gauge.set(nan)
+        self.redis_errors = Counter(
+            "streamrec_redis_errors",
+            "Answers of Redis that were errors or did not come, each attempt by itself",
+            ["error"],
+            registry=self.registry,
+        )
         self.last_progress = Gauge(
             "streamrec_last_progress_timestamp_seconds",
             "When a batch was last acknowledged",
@@ -241,6 +294,29 @@ class Telemetry(ProcessTelemetry):
         )
 
         self._rules_told_apart = Few(RULES_TOLD_APART)
+
+    def count_lookups(self, cache: str, wanted: int, missed: int) -> None:
+        """Count what was looked for in a cache, and what of it was not there."""
+        self.cache_lookups.labels(cache, "hit").inc(wanted - missed)
+        self.cache_lookups.labels(cache, "miss").inc(missed)
+
+    def count_redis_error(self, error: str) -> None:
+        """Count an answer of Redis that was an error or did not come."""
+        self.redis_errors.labels(error).inc()
+
+    def show_redis(self, memory: StoreMemory) -> None:
+        """Take over what Redis says of its memory."""
+        self.redis_used.set(memory.used_bytes)
+        self.redis_most.set(memory.max_bytes)
+        self.redis_evicted.set(memory.evicted)
+
+    def show_index(self, vectors: Mapping[str, int], serving: str) -> None:
+        """Take over how many items have a vector of each version, and which one lists are made from."""
+        self.index_vectors.clear()
+        self.index_serves.clear()
+        for version, count in vectors.items():
+            self.index_vectors.labels(version).set(count)
+            self.index_serves.labels(version).set(version == serving)
 
     def count_rule_warning(self, rule: str) -> None:
         """Count a list that could not keep a rule."""

@@ -17,6 +17,7 @@ from functools import partial
 import faust
 import msgspec
 from faust.types import TP
+from redis.asyncio import Redis
 from tritonclient.grpc.aio import InferenceServerClient
 
 from stream.adapters import redis_client, triton_models
@@ -78,6 +79,7 @@ CLOCK_S = 0.5
 CORRECT_S = 0.05
 PIN_S = 5.0
 REPORT_S = 1.0
+MEMORY_S = 10.0
 MARKS_S = 2.0
 DRAIN_S = 8.0
 
@@ -148,7 +150,7 @@ class Worker:
         await until_there("Kafka", publisher.start, self._say)
         await until_there("the topics", partial(require_topics, config), self._say)
 
-        redis = redis_client.connect(config.redis)
+        redis = redis_client.connect(config.redis, failed=telemetry.count_redis_error)
         parts.push_async_callback(redis.aclose)
         triton = triton_models.connect(config.triton)
         parts.push_async_callback(triton.close)
@@ -175,7 +177,7 @@ class Worker:
         shown = ShownLists(config.worker.shown_lists, view.items.offers, time.monotonic, telemetry)
         rules = LiveRules(view.items, self._written, shown, _now_ms, telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
-        learnt = LearntItems(signals, view.items, time.monotonic, config.policy.min_shoppers)
+        learnt = LearntItems(signals, view.items, time.monotonic, config.policy.min_shoppers, telemetry)
 
         def follow(changes: Changes) -> None:
             decoded = read_vectors(changes, lambda: telemetry.count_skipped(config.topics.item_vectors))
@@ -329,6 +331,7 @@ class Worker:
         run_until_closed(parts, _every(CLOCK_S, "schedules of rules", rules.look_at_the_clock))
         run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
         run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
+        run_until_closed(parts, _every(MEMORY_S, "the memory of Redis", _shown(redis, telemetry)))
         for commits in self._marked:
             run_until_closed(parts, _every(MARKS_S, "marks", commits.check))
         gc.freeze()
@@ -394,6 +397,15 @@ def _at_half_speed(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable
             began_s = time.monotonic()
 
     return work_off
+
+
+def _shown(redis: Redis, telemetry: Telemetry) -> Callable[[], Awaitable[None]]:
+    """Read what Redis says of its memory, for the metrics."""
+
+    async def show() -> None:
+        telemetry.show_redis(await redis_client.memory(redis))
+
+    return show
 
 
 def _now_ms() -> int:

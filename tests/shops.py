@@ -140,6 +140,7 @@ class Shop:
             self.catalog.items,
             lambda: self.now_ms / 1000,
             self.policy.min_shoppers,
+            self.telemetry,
         )
         self.pair_scores = PairScores(around(self.cross_encoder), 0.05, self.telemetry)
         self.background = BackgroundPairs(self.pair_scores, self.cross_encoder, self.telemetry)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -20,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from stream.adapters import tls
 from stream.config import Redis as RedisSettings
 from stream.errors import StateUnavailable
+from stream.telemetry import StoreMemory
 
 STORED = 1
 _PIPELINE_WORDS = re.compile(r"\ACommand # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
@@ -34,8 +36,13 @@ return 1
 """
 
 
-def connect(redis: RedisSettings, max_connections: int = 16) -> Redis:
+def connect(
+    redis: RedisSettings, max_connections: int = 16, failed: Callable[[str], None] = lambda _: None
+) -> Redis:
     """Make a client with a bounded pool and short timeouts; no connection is opened yet.
+
+    Args:
+        failed: told the kind of every answer that was an error or did not come.
 
     Raises:
         ConfigError: a certificate cannot be used.
@@ -52,20 +59,60 @@ def connect(redis: RedisSettings, max_connections: int = 16) -> Redis:
         health_check_interval=15,
     )
     trust = tls.context(redis, tls.REDIS) if redis.url.startswith("rediss:") else None
-    pool.connection_class = _explaining(pool.connection_class, trust)
+    pool.connection_class = _explaining(pool.connection_class, trust, failed)
     return Redis.from_pool(pool)
 
 
-def _explaining(kind: type[AbstractConnection], trust: ssl.SSLContext | None) -> type[AbstractConnection]:
-    """Make a kind of connection that trusts whom the settings say, and says why it is refused."""
+async def memory(client: Redis) -> StoreMemory:
+    """Ask Redis for its memory.
+
+    Raises:
+        StateUnavailable: Redis did not answer, or its user may not ask.
+    """
+    try:
+        told = await client.info()
+    except RedisError as error:
+        raise StateUnavailable(
+            f"Redis did not tell of its memory, which metrics lack: {words_of(error)} (SECURITY.md)"
+        ) from error
+    return StoreMemory(
+        used_bytes=int(told["used_memory"]),
+        max_bytes=int(told["maxmemory"]),
+        evicted=int(told["evicted_keys"]),
+    )
+
+
+def _explaining(
+    kind: type[AbstractConnection], trust: ssl.SSLContext | None, failed: Callable[[str], None]
+) -> type[AbstractConnection]:
+    """Make a kind of connection that trusts whom the settings say, and tells of errors and refusals."""
 
     class Explaining(kind):  # type: ignore[misc, valid-type]
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             if isinstance(self, SSLConnection):
                 self.ssl_context.context = trust  # the library's own trusts whom the system trusts, too
+            self.opening = False
 
         async def connect(self) -> None:
+            self.opening = True
+            try:
+                await self.explained()
+            except (RedisError, OSError) as error:
+                failed(type(error).__name__)
+                raise
+            finally:
+                self.opening = False
+
+        async def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().read_response(*args, **options)
+            except (RedisError, OSError) as error:
+                if not self.opening:  # told of by `connect`
+                    failed(type(error).__name__)
+                raise
+
+        async def explained(self) -> None:
             try:
                 await super().connect()
                 if not self.username and not self.password:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from builders import NOW_MS, click
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from stream.adapters import redis_client
 from stream.adapters.redis_state import TTL_JITTER, RedisStateStore
@@ -346,14 +348,36 @@ def test_shops_with_different_prefixes_do_not_see_each_other(on_redis: Run) -> N
 
 @pytest.mark.parametrize("port", ["closed_port", "silent_port"])
 def test_a_redis_that_is_away_is_noticed(port: str, request: pytest.FixtureRequest, soon: Any) -> None:
-    url = f"redis://127.0.0.1:{request.getfixturevalue(port)}/0"
+    settings = RedisSettings(url=f"redis://127.0.0.1:{request.getfixturevalue(port)}/0", timeout_ms=200)
+    errors: Counter[str] = Counter()
 
     async def body() -> None:
-        async with _redis(url, timeout_ms=200) as client:
+        async with redis_client.connect(settings, failed=lambda kind: errors.update([kind])) as client:
             store = RedisStateStore(client)
             for call in (store.load(["ann"]), store.save([(_state(), 0)])):
                 with pytest.raises(StateUnavailable):
                     await soon(call)
+
+    asyncio.run(body())
+    assert errors.keys() == {"ConnectionError" if port == "closed_port" else "TimeoutError"}
+    assert errors.total() >= 2
+
+
+def test_errors_of_redis_are_counted_by_their_kind_and_its_memory_is_told(stack: Any) -> None:
+    errors: list[str] = []
+
+    async def body() -> None:
+        settings = RedisSettings(url=stack.endpoints.redis, timeout_ms=5_000)
+        async with redis_client.connect(settings, failed=errors.append) as client:
+            key = uuid.uuid4().hex
+            await client.set(key, b"text", ex=60)
+            assert errors == []
+            with pytest.raises(ResponseError):
+                await client.lpush(key, b"more")
+            assert errors == ["ResponseError"]
+            told = await redis_client.memory(client)
+            assert told.used_bytes > 100_000
+            assert told.max_bytes == int((await client.config_get("maxmemory"))["maxmemory"])
 
     asyncio.run(body())
 

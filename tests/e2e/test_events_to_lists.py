@@ -71,11 +71,11 @@ def test_the_list_of_a_search_names_all_the_models_that_made_it(run: Any) -> Non
         made = await engine.list_for(await engine.search("sue", "red mug"))
         assert set(made["model_versions"]) == {"encoder", "reranker", "cross_encoder"}
         assert made["degraded"] == []
-        read = worker.metric("streamrec_pair_lookups_total", result="miss")
+        read = worker.metric("streamrec_cache_lookups_total", cache="pairs", result="miss")
         assert read > 0
         again = await engine.list_for(await engine.search("pam", " Red  MUG "))
         assert again["model_versions"] == made["model_versions"]
-        assert worker.metric("streamrec_pair_lookups_total", result="miss") == read
+        assert worker.metric("streamrec_cache_lookups_total", cache="pairs", result="miss") == read
 
     run(body)
 

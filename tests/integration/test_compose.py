@@ -37,11 +37,14 @@ from stream.progress import At, Progress, Standing, Work
 from stream.telemetry import StatusServer, Telemetry
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = ("cpu", "gpu", "demo", "trainer")
+EVERYTHING = ("cpu", "gpu", "demo", "trainer", "monitoring")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STREAMREC_IMAGE = f"streamrec:{PROJECT['version']}"
 TRITON_IMAGE = f"streamrec-triton:{PROJECT['version']}"
 TRITON_GPU_IMAGE = f"{TRITON_IMAGE}-gpu"
+PROMETHEUS_IMAGE = f"streamrec-prometheus:{PROJECT['version']}"
+GRAFANA_IMAGE = f"streamrec-grafana:{PROJECT['version']}"
+OURS = [STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE, PROMETHEUS_IMAGE, GRAFANA_IMAGE]
 
 Service = dict[str, Any]
 Services = dict[str, Service]
@@ -100,6 +103,10 @@ def flags(argv: list[str]) -> dict[str, str]:
         (("gpu",), {"kafka", "redis", "topics", "catalogue", "worker", "triton-gpu"}),
         (("demo",), {"kafka", "redis", "topics", "catalogue", "worker", "triton", "demo"}),
         (("trainer",), {"kafka", "redis", "topics", "catalogue", "worker", "triton", "trainer"}),
+        (
+            ("cpu", "monitoring"),
+            {"kafka", "redis", "topics", "catalogue", "worker", "triton", "prometheus", "grafana"},
+        ),
     ],
 )
 def test_a_profile_starts_one_triton_and_the_demo_only_when_asked_for(
@@ -179,9 +186,9 @@ def test_every_image_is_pinned_and_ours_carry_the_version_of_the_project(service
     }
     images = {service["image"] for service in services.values()}
     for image in bases | images:
-        assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-[\w.-]+)?", image), image
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?", image), image
     ours = {service["image"] for service in services.values() if "build" in service}
-    assert ours == {STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE}
+    assert ours == set(OURS)
 
 
 def test_no_container_runs_as_root_or_may_become_it_or_write_outside_its_own_data(services: Services) -> None:
@@ -475,7 +482,7 @@ def test_kafka_is_the_same_release_with_the_same_settings(services: Services, tm
 # The images
 
 
-@pytest.mark.parametrize("image", [STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE])
+@pytest.mark.parametrize("image", OURS)
 def test_what_an_image_copies_is_in_the_repository_and_let_through(services: Services, image: str) -> None:
     service = next(service for service in services.values() if service["image"] == image)
     let_through = {

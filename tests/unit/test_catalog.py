@@ -514,3 +514,30 @@ def test_the_catalogue_tells_how_large_it_is_and_what_is_not_encoded() -> None:
     assert value("streamrec_catalogue_items_without_vector") == 1
     view.apply([("cup", None)])
     assert value("streamrec_catalogue_items_without_vector") == 0
+
+
+def test_an_index_tells_how_many_vectors_it_has_of_which_version_and_which_one_serves() -> None:
+    shop = Catalogue(HashEncoder("1", "2"))
+
+    def told() -> dict[str, tuple[float, float]]:
+        """Vectors of each version, and whether it serves."""
+        value = shop.telemetry.registry.get_sample_value
+        versions = [
+            metric.labels["version"] for metric in next(iter(shop.telemetry.index_vectors.collect())).samples
+        ]
+        return {
+            version: (
+                value("streamrec_index_vectors", {"version": version}) or 0,
+                value("streamrec_index_serves", {"version": version}) or 0,
+            )
+            for version in versions
+        }
+
+    shop.view.serve(Serving("1"))
+    shop.handle(raw_item("mug", offset=0), raw_item("cup", offset=1))
+    assert told() == {"1": (2, 1)}
+    shop.view.serve(Serving("1", candidate="2"))
+    assert told() == {"1": (2, 1), "2": (0, 0)}
+    shop.heal()
+    shop.view.serve(Serving("2", previous="1"))
+    assert told() == {"1": (2, 0), "2": (2, 1)}

@@ -15,6 +15,7 @@ from stream.errors import StateUnavailable
 from stream.fakes import MemorySignalStore
 from stream.learnt import ROW_AGE_S, LearntItems
 from stream.ports import VersionedSignals
+from stream.telemetry import Telemetry
 
 
 class CountingStore(MemorySignalStore):
@@ -36,7 +37,7 @@ class Bench:
         self.store = CountingStore()
         self.items = ItemTable(capacity=4)
         self.now_s = 1_000.0
-        self.learnt = LearntItems(self.store, self.items, lambda: self.now_s, 1)
+        self.learnt = LearntItems(self.store, self.items, lambda: self.now_s, 1, Telemetry())
         for item_id in item_ids:
             self.put(item_id)
 

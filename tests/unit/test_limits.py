@@ -85,7 +85,7 @@ def test_only_so_many_vectors_of_queries_are_remembered(monkeypatch: pytest.Monk
 
 def test_only_so_many_rows_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learnt, "ROWS_KEPT", 3)
-    known = LearntItems(MemorySignalStore(), ItemTable(4), lambda: 0.0, 1)
+    known = LearntItems(MemorySignalStore(), ItemTable(4), lambda: 0.0, 1, Telemetry())
     for number in range(10):
         asyncio.run(known.rows([f"item-{number}"]))
     assert list(known._rows) == ["item-7", "item-8", "item-9"]

@@ -83,8 +83,8 @@ def test_what_was_scored_costs_nothing_even_while_the_model_is_away(run: Any) ->
         assert await desk.one(BLUE, RED) == ([0.5, 1.0], "1")
         assert first == ([1.0, 0.5], "1")
         assert len(desk.model.calls) == 1
-        assert desk.counted("pair_lookups_total", result="hit") == 2
-        assert desk.counted("pair_lookups_total", result="miss") == 2
+        assert desk.counted("cache_lookups_total", cache="pairs", result="hit") == 2
+        assert desk.counted("cache_lookups_total", cache="pairs", result="miss") == 2
 
     run(body)
 

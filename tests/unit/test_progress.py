@@ -158,9 +158,9 @@ def test_a_process_that_was_suspended_is_not_blamed_for_that_time(process: Proce
     assert process.progress.unmoved_s == LONGEST_STEP_S + 1
 
 
-def test_messages_left_are_counted_by_topic(process: Process) -> None:
+def test_messages_left_are_counted_by_partition(process: Process) -> None:
     process.passes(1, lambda _: {CLICKS: (7, 2), OTHER: (7, 5), At("items", 0): (0, None)})
-    assert process.progress.left() == {"clicks": 7, "items": 0}
+    assert process.progress.left() == {CLICKS: 2, OTHER: 5, At("items", 0): 0}
 
 
 def test_live_answers_503_with_words_once_nothing_moves_and_200_while_it_waits(process: Process) -> None:
@@ -179,7 +179,7 @@ def test_live_answers_503_with_words_once_nothing_moves_and_200_while_it_waits(p
             status, said = await asked("/live")
             assert (status, said) == (503, f"{process.progress.dead()[0]}\n")
             _, metrics = await asked("/metrics")
-            assert 'streamrec_messages_left{topic="clicks"} 2.0' in metrics
+            assert 'streamrec_messages_left{partition="3",topic="clicks"} 2.0' in metrics
             assert "streamrec_unmoved_seconds 69.0" in metrics
             process.passes(1, lambda _: {})
             _, metrics = await asked("/metrics")

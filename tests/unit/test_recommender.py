@@ -15,6 +15,7 @@ from shops import TITLES, Killed, Shop, Wire, check_answered, check_lists, facts
 
 from stream.core.events import EVENT_TYPES, RecommendationList
 from stream.core.items import FloatArray
+from stream.core.list_log import LoggedList
 from stream.core.marks import Log, Mark
 from stream.core.policy import DAY_MS, HOUR_MS, Policy
 from stream.core.state import UserState, cart_of
@@ -49,6 +50,28 @@ def test_every_event_leads_to_a_list_with_it_or_a_later_one_as_trigger() -> None
     lists = shop.handle(*BATCH)
     check_answered(BATCH, lists)
     assert sorted(made.user_id for made in lists) == ["ann", "bob", "cyd"]  # bursts coalesce
+
+
+def test_freshness_ends_when_the_list_is_acknowledged_whatever_is_done_after_it() -> None:
+    class TakesItsTime(MemoryPublisher):
+        async def publish_lists(self, lists: Sequence[RecommendationList]) -> None:
+            shop.now_ms += 40
+            await super().publish_lists(lists)
+
+        async def publish_list_log(self, logged: Sequence[LoggedList]) -> None:
+            await asyncio.sleep(0)
+            shop.now_ms += 5_000
+            await super().publish_list_log(logged)
+
+    shop = Shop()
+    shop.publisher = TakesItsTime()
+    shop.start()
+    shop.now_ms = NOW_MS
+    shop.handle(raw_click("ann", "mug", at_ms=NOW_MS - 60))
+    [family] = shop.telemetry.freshness.collect()
+    took_s = {sample.name: sample.value for sample in family.samples if "le" not in sample.labels}
+    assert took_s["streamrec_freshness_seconds_count"] == 1
+    assert took_s["streamrec_freshness_seconds_sum"] == pytest.approx(0.1)
 
 
 def test_the_trigger_of_a_burst_is_its_newest_event() -> None:

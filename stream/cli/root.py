@@ -24,6 +24,7 @@ from stream.cli import (
     report,
     rules,
     schema,
+    top,
     topics,
     trainer,
     user,
@@ -47,6 +48,7 @@ app.command("worker")(worker.run)
 app.add_typer(catalog.app, name="catalog")
 app.command("publish")(publish.publish)
 app.command("watch")(watch.watch)
+app.command("top")(top.top)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.add_typer(rules.app, name="rules")

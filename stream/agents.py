@@ -29,7 +29,7 @@ from stream.core.events import ErrorCode, Source
 from stream.errors import Unavailable
 from stream.ports import DeadLetter, Publisher, RawMessage
 from stream.progress import At, Standing, Work
-from stream.pseudonyms import pseudonym, told
+from stream.pseudonyms import about, pseudonym, told
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -196,6 +196,7 @@ class BatchAgent:
         log.error(
             "%s: %s/%d/%d of %s is set aside: %s\n%s",
             *(self.name, topic, partition, offset, pseudonym(message.key or b""), reason, lines.rstrip()),
+            extra=about(message.key or b"", place=(topic, partition, offset)),
         )
         letter = DeadLetter(message, ErrorCode.INTERNAL, reason)
         await self._retried(self._publisher.publish_dead_letters, [letter])

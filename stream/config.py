@@ -214,7 +214,9 @@ class Telemetry(msgspec.Struct, frozen=True):
     hash_key_file: str = ""
     """A file that holds that key, instead of telemetry.hash_key."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least serious messages to log."""
+    """The least serious messages to log; at debug also a line for each list, with how long it took."""
+    log_format: Literal["text", "json"] = "text"
+    """How lines are logged: as text, or as JSON objects with hashes of event and shopper in fields."""
 
 
 class Config(msgspec.Struct, frozen=True):

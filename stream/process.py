@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from stream.config import Telemetry
 from stream.errors import Unavailable
 from stream.progress import Progress, Work
-from stream.pseudonyms import LogFormatter, told, use_key
-from stream.secret import Secret
+from stream.pseudonyms import JsonLogFormatter, LogFormatter, told, use_key
 from stream.telemetry import StatusServer
 
 log = logging.getLogger(__name__)
@@ -23,16 +23,17 @@ RETRY_S = 1.0
 T = TypeVar("T")
 
 
-def set_up_log(level: str, key: Secret, *quiet: str) -> None:
-    """Log on stderr from a level on, and what `quiet` libraries say from warnings on.
+def set_up_log(telemetry: Telemetry, *quiet: str) -> None:
+    """Log on stderr as the settings say, and what `quiet` libraries say from warnings on.
 
-    Args:
-        key: what shoppers' names in the log are hashed with; an empty one stands for one of this process.
+    Names in the log are hashed with the key of the settings; without one, with one of this process.
     """
+    key = telemetry.hash_key
     use_key(key)
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    text = LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLogFormatter() if telemetry.log_format == "json" else text)
+    logging.basicConfig(level=telemetry.log_level.upper(), handlers=[handler])
     for name in quiet:
         logging.getLogger(name).setLevel(logging.WARNING)
     if not key:

@@ -10,6 +10,10 @@ import hashlib
 import logging
 import secrets
 import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 from stream.errors import place_of
 from stream.secret import Secret
@@ -38,6 +42,24 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__} at {place_of(error)}"
 
 
+def about(
+    shopper: str | bytes, event_id: str = "", place: tuple[str, int, int] | None = None
+) -> dict[str, Any]:
+    """Say what a log line is about, as `extra` of a logger's call: JSON lines have it in fields of their own.
+
+    Args:
+        shopper: an id, which is hashed.
+        event_id: "" where it is not known; hashed too, since a shop may have put anything into it.
+        place: topic, partition and offset of the event.
+    """
+    fields: dict[str, Any] = {"user": pseudonym(shopper)}
+    if event_id:
+        fields["event"] = pseudonym(event_id)
+    if place:
+        fields |= zip(("topic", "partition", "offset"), place, strict=True)
+    return {"about": fields}
+
+
 class LogFormatter(logging.Formatter):
     """Lines without the texts of errors: of an exception only the kind and the lines of code are shown.
 
@@ -59,3 +81,24 @@ class LogFormatter(logging.Formatter):
         if not isinstance(error, BaseException):
             return ""
         return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+
+
+class JsonLogFormatter(LogFormatter):
+    """The same lines as JSON objects, one a line: `at`, `level`, `logger`, `message`, and what `about` names.
+
+    What is in a line is told the same way, so nothing is in one that would not be in the other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record; the lines of an exception are in `message`, as they are in a text."""
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": super().format(record),
+            **getattr(record, "about", {}),
+        }
+        return msgspec.json.encode(line).decode()

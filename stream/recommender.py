@@ -9,6 +9,7 @@ acknowledged only when `handle` returns.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from stream.attribution import Attributor, Witness
@@ -32,8 +33,11 @@ from stream.list_maker import ListMaker, Shopper
 from stream.marks import Marks
 from stream.pair_scores import BackgroundPairs
 from stream.ports import DeadLetter, Publisher, RawMessage, StateStore
+from stream.pseudonyms import about
 from stream.shown_lists import ShownLists
 from stream.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 CONFLICT_ROUNDS = 5
 
@@ -245,8 +249,12 @@ class Recommender:
         self, published: Sequence[tuple[Shopper, list[RecommendationList]]], acknowledged_ms: int
     ) -> None:
         for shopper, lists in published:
-            took_ms = max(0, acknowledged_ms - shopper.trigger.source.timestamp_ms)
+            trigger = shopper.trigger
+            took_ms = max(0, acknowledged_ms - trigger.source.timestamp_ms)
             self._telemetry.freshness.observe(took_ms / 1000)
+            if log.isEnabledFor(logging.DEBUG):
+                what = about(shopper.state.user_id, trigger.event_id, trigger.source[:3])
+                log.debug("list acknowledged %d ms after its event", took_ms, extra=what)
             for made in lists:
                 self._telemetry.lists.inc()
                 for part in made.degraded:

@@ -65,7 +65,7 @@ def run_trainer(config: Config, repository: Path, *, roll: bool = True, once: bo
         TrainerRefused: the folder is another trainer's, or its checkpoint is damaged.
         Unavailable: Kafka did not answer.
     """
-    set_up_log(config.telemetry.log_level, config.telemetry.hash_key, "aiokafka")
+    set_up_log(config.telemetry, "aiokafka")
     with trainer_checkpoint.alone(Path(config.trainer.folder)):
         return asyncio.run(Trainer(config, repository, roll=roll, once=once).run())
 

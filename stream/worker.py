@@ -91,7 +91,7 @@ def run_worker(config: Config) -> int:
     again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again. 4: Redis came
     back older or empty, or a topic was made anew: start the worker again, and it folds what is missing.
     """
-    set_up_log(config.telemetry.log_level, config.telemetry.hash_key, "aiokafka", "faust", "mode")
+    set_up_log(config.telemetry, "aiokafka", "faust", "mode")
     code = asyncio.new_event_loop().run_until_complete(Worker(config).run())
     logging.shutdown()
     os._exit(code)  # a task or a thread that still waits for what is away must not hold the process

@@ -15,7 +15,7 @@ from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer, 
 from stream.core import codec
 from stream.core.state import UserState, empty
 from stream.errors import StateUnavailable
-from stream.pseudonyms import pseudonym
+from stream.pseudonyms import about, pseudonym
 
 log = logging.getLogger(__name__)
 
@@ -83,5 +83,6 @@ def _read(user_id: str, data: bytes) -> UserState:
     try:
         return codec.decode(user_id, data)
     except codec.UnreadableState as error:
-        log.warning("the state of shopper %s is given up: %s", pseudonym(user_id), error)
+        said = "the state of shopper %s is given up: %s"
+        log.warning(said, pseudonym(user_id), error, extra=about(user_id))
         return empty(user_id)._replace(sequence=int.from_bytes(data[1:9], "big") if len(data) >= 9 else 0)

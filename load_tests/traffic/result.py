@@ -165,7 +165,8 @@ class Saturation(msgspec.Struct, frozen=True, tag="saturation", tag_field="kind"
     confidence: float
     bounded: bool
     probes: list[Probe]
-    last: Run | None
+    best: Run | None
+    """The probe of the highest rate that held."""
 
 
 Result = Run | Saturation

@@ -72,7 +72,7 @@ class Watcher:
         """
         self._began_s = began_s
         async with AsyncExitStack() as opened:
-            lag = await opened.enter_async_context(_Lag(self._config))
+            lag = await opened.enter_async_context(Lag(self._config))
             http = await opened.enter_async_context(aiohttp.ClientSession(timeout=HTTP_TIMEOUT))
             await asyncio.sleep(max(0.0, began_s - time.monotonic()))
             self._before = await self._scrape(http)
@@ -152,7 +152,7 @@ class Watcher:
     def _since(self) -> Samples:
         return {key: value - self._before.get(key, 0.0) for key, value in self._after.items()}
 
-    async def _look(self, lag: _Lag) -> Sample:
+    async def _look(self, lag: Lag) -> Sample:
         waiting = await lag()
         now_s, cpu_s = time.monotonic(), self._cpu_s()
         passed_s = max(1e-6, now_s - self._last_s)
@@ -245,14 +245,14 @@ def _places(config: Config, metrics: Sequence[str]) -> dict[str, tuple[str, int]
     return found
 
 
-class _Lag:
+class Lag:
     """Asks how many messages of shoppers' topics are not committed; None where Kafka does not say."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._open = AsyncExitStack()
 
-    async def __aenter__(self) -> _Lag:
+    async def __aenter__(self) -> Lag:
         kafka = self._config.kafka
         self._admin = await self._open.enter_async_context(admin(kafka))
         topics = (self._config.topics.clicks, self._config.topics.searches)

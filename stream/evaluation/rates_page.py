@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from stream.errors import WrongFile
+from stream.evaluation.page_parts import STYLE, pyplot, svg, table
 from stream.evaluation.rates import DIMENSIONS, Group, Rate, Sight, Summary
 
 TITLES = {
@@ -31,13 +30,7 @@ BARS = 20
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>What came of the lists</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; margin: .5rem 0 1.5rem }}
-th, td {{ padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: right }}
-th:first-child, td:first-child {{ text-align: left }}
-svg {{ max-width: 100%; height: auto }} small, .note {{ color: #555 }}
-</style></head><body>
+<style>{style}</style></head><body>
 <h1>What came of the lists</h1>
 {body}
 <p class="note">A place of a list counts once, however often it was shown or clicked. Ranges are 95 %
@@ -61,7 +54,7 @@ def page(found: Summary) -> str:
             "<p>No impression was told of, so there are no rates: publish <code>view_item_list</code> events "
             "with the <code>recommendation_id</code> of the list and the items that came into view.</p>"
         )
-    return _PAGE.format(body="\n".join(parts))
+    return _PAGE.format(style=STYLE, body="\n".join(parts))
 
 
 def span(found: Summary) -> str:
@@ -100,7 +93,7 @@ def _head(found: Summary) -> str:
         ("Records", f"{found.records}, {found.repeated} came again and count once"),
         ("Left out as automated", str(found.automated)),
     ]
-    return _table([], [(html.escape(name), html.escape(value)) for name, value in rows])
+    return table([], [(html.escape(name), html.escape(value)) for name, value in rows])
 
 
 def _section(found: Summary, dimension: str) -> str:
@@ -117,7 +110,7 @@ def _section(found: Summary, dimension: str) -> str:
         f'<section id="{dimension}"><h2>{html.escape(TITLES[dimension])}</h2>',
         f'<p class="note">{html.escape(NOTES[dimension])}</p>' if dimension in NOTES else "",
         _plot(dimension, groups),
-        _table(["", "shown", "clicked", "cart", "bought"], rows),
+        table(["", "shown", "clicked", "cart", "bought"], rows),
     ]
     if dimension == "position":
         parts.append(_sight(found.sight))
@@ -137,8 +130,7 @@ def _sight(found: Sequence[Sight]) -> str:
             '<p class="note">How much the place does by itself cannot be told yet: no item was clicked both '
             "at the first place and at the second.</p>"
         )
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(8, 3), layout="constrained")
     axes.plot([one.rank for one in told], [one.relative for one in told], marker="o")
     axes.set(xlabel="place", ylabel="clicked, first place = 1", ylim=(0, None))
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -149,8 +141,8 @@ def _sight(found: Sequence[Sight]) -> str:
             "<h3>What the place does by itself</h3>",
             '<p class="note">The same items at neighbouring places of different lists, step by step from the '
             "first place; each step adds its error to those below it.</p>",
-            _svg(figure, "How often a place is clicked relative to the first, with the same items"),
-            _table(["place", "relative", "items compared"], rows),
+            svg(figure, "How often a place is clicked relative to the first, with the same items"),
+            table(["place", "relative", "items compared"], rows),
         )
     )
 
@@ -159,21 +151,14 @@ def _verdict(low: float, high: float) -> str:
     return ", no clear difference" if low <= 0 <= high else ""
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = f"<tr>{''.join(f'<th>{name}</th>' for name in heads)}</tr>" if heads else ""
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{head}{body}</table>"
-
-
 def _plot(dimension: str, groups: Sequence[Group]) -> str:
     """The rates of clicks with their intervals, as an inline SVG image."""
-    pyplot = _pyplot()
     shown = groups[-BARS:] if dimension == "day" else groups[:BARS]
     rates = [group.click.value or 0.0 for group in shown]
     below = [rate - (group.click.low or 0.0) for rate, group in zip(rates, shown, strict=True)]
     above = [(group.click.high or 0.0) - rate for rate, group in zip(rates, shown, strict=True)]
     line = dimension in ("position", "day")
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         figsize=(8, 3.6 if line else 0.8 + 0.35 * len(shown)), layout="constrained"
     )
     draw: Callable[..., Any] = axes.errorbar
@@ -189,29 +174,8 @@ def _plot(dimension: str, groups: Sequence[Group]) -> str:
         axes.set(xlabel="clicked", xlim=(0, None), ylim=(len(shown) - 0.5, -0.5))
         axes.xaxis.set_major_formatter(_as_percent)
     axes.grid(alpha=0.3)
-    return _svg(figure, f"{TITLES[dimension]}: share of shown places that were clicked")
-
-
-def _svg(figure: Any, label: str) -> str:
-    """A figure as an element of the page, the same bytes for the same figure; closes it."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    _pyplot().close(figure)
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+    return svg(figure, f"{TITLES[dimension]}: share of shown places that were clicked")
 
 
 def _as_percent(value: float, _: int) -> str:
     return f"{value:.1%}"
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        mpl.rcParams["svg.hashsalt"] = "streamrec"  # the same figures give the same bytes
-        from matplotlib import pyplot
-    except ImportError:
-        raise WrongFile("the page needs matplotlib: pip install 'streamrec[evaluate]'") from None
-    return pyplot

@@ -123,8 +123,8 @@ async def gather(
 async def _all(engine: BrokenEngine, topic: str) -> list[ConsumerRecord]:
     """Every record of a topic, in the order of each partition."""
     records: list[ConsumerRecord] = []
-    async for read in decoded_since(engine.config.kafka, topic, lambda record: record, ()):
-        records += read.records
+    async for some in decoded_since(engine.config.kafka, topic, lambda record: record, ()):
+        records += some.records
     return sorted(records, key=lambda record: (record.partition, record.offset))
 
 

@@ -40,6 +40,7 @@ from stream.agents import BatchAgent, build_app
 from stream.attribution import Attributor
 from stream.catalog import CatalogView, CatalogWriter
 from stream.config import Config
+from stream.endings import Ending
 from stream.errors import Unavailable
 from stream.explaining import Explainer
 from stream.item_signals import SignalFolder
@@ -85,12 +86,7 @@ DRAIN_S = 8.0
 
 
 def run_worker(config: Config) -> int:
-    """Run a worker until SIGTERM or SIGINT; return the exit code.
-
-    0: drained and committed. 1: the drain took longer than 8 s, what was not committed will be delivered
-    again. 2: the port of the status server is taken. 3: Faust gave up; start the worker again. 4: Redis came
-    back older or empty, or a topic was made anew: start the worker again, and it folds what is missing.
-    """
+    """Run a worker until SIGTERM or SIGINT; return the exit code, an `Ending`."""
     set_up_log(config.telemetry, "aiokafka", "faust", "mode")
     code = asyncio.new_event_loop().run_until_complete(Worker(config).run())
     logging.shutdown()
@@ -112,8 +108,8 @@ class Worker:
         self._marked: list[MarkedCommits] = []
         self._joined = False
 
-    async def run(self) -> int:
-        """Start the parts, work until told to stop, then drain; return the exit code."""
+    async def run(self) -> Ending:
+        """Start the parts, work until told to stop, then drain."""
         config = self._config
         stop = stop_on_signals()
         asyncio.get_running_loop().set_exception_handler(log_unhandled)
@@ -121,7 +117,7 @@ class Worker:
             status = StatusServer(self._telemetry, self._missing, self._progress)
             at = config.telemetry
             if not await listen(parts, status, at.host, at.port, "telemetry.port"):
-                return 2
+                return Ending.NO_PORT
             run_until_closed(parts, watch(self._progress, self._works))
             starting = asyncio.ensure_future(self._start(parts, status))
             stopping = asyncio.ensure_future(stop.wait())
@@ -129,7 +125,7 @@ class Worker:
             if not starting.done():
                 starting.cancel()
                 await asyncio.wait({starting})
-                return 0
+                return Ending.DRAINED
             starting.result()
             gave_up = [asyncio.ensure_future(app.wait_until_stopped()) for app in self._apps]
             stale = [asyncio.ensure_future(one.marks.stale.wait()) for one in self._marked]
@@ -137,10 +133,10 @@ class Worker:
             if stop.is_set():
                 return await self._drain()
             if any(done.done() for done in stale):  # what is being worked on cannot end well
-                return 4
+                return Ending.FORGOTTEN
             reasons = [told(app.crash_reason) for app in self._apps if app.crash_reason is not None]
             log.error("Faust gave up: %s", "; ".join(reasons) or "it does not say why")
-            return 3
+            return Ending.GAVE_UP
 
     async def _start(self, parts: AsyncExitStack, status: StatusServer) -> None:
         """Make the parts and start them, each when what it needs is there; waits for what is away."""
@@ -337,7 +333,7 @@ class Worker:
         gc.freeze()
         self._starting = ""
 
-    async def _drain(self) -> int:
+    async def _drain(self) -> Ending:
         """Stop fetching, finish and commit what was begun."""
         log.info("draining")
         stops = [asyncio.ensure_future(app.stop()) for app in self._apps]
@@ -345,9 +341,9 @@ class Worker:
         _, late = await asyncio.wait(stops, timeout=DRAIN_S)
         if late:
             log.warning("not drained in %.0f s: what was not committed will be delivered again", DRAIN_S)
-            return 1
+            return Ending.CUT_SHORT
         log.info("drained")
-        return 0
+        return Ending.DRAINED
 
     def _missing(self) -> list[str]:
         """What keeps this worker from making lists, as sentences."""

@@ -30,6 +30,7 @@ class Server(msgspec.Struct, frozen=True):
         env: its whole environment.
         ports: what it listens on, by purpose.
         scratch: a glob pattern of files that outlive a killed server and mean nothing then.
+        again_after: the exit codes by which it asks to be started again.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Server(msgspec.Struct, frozen=True):
     ready: Ready
     before: Once | None = None
     scratch: str | None = None
+    again_after: list[int] = []
     start_timeout_s: float = 300.0
     stop_timeout_s: float = 10.0
 

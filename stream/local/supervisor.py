@@ -28,6 +28,8 @@ from stream.local.server import Endpoints, Server, ServerState, StackState, last
 
 _LARGEST_LOG_BYTES = 8 * 1024 * 1024
 _POLL_S = 0.05
+_AGAIN_S = 1.0
+"""Between the end of a server that asks to be started again, and its start."""
 _ANSWER_S = 8.0
 
 
@@ -222,8 +224,41 @@ class Supervisor:
             os.killpg(process.pid, signal.SIGKILL)
         _sweep(unit.server)
         ended.set()
-        if unit.state.state == "ready":
+        if unit.state.state != "ready":
+            return
+        if unit.returncode in unit.server.again_after:
+            await self._start_again(unit)
+        else:
             self._note(unit, "died")
+
+    async def _start_again(self, unit: Unit) -> None:
+        """Start a server that asked for it by how it ended, until it is ready or dies in another way."""
+        while unit.returncode in unit.server.again_after:
+            self._note(unit, "starting")
+            await asyncio.sleep(_AGAIN_S)
+            if not self._is_starting(unit):
+                return
+            began = time.monotonic()
+            try:
+                await self._launch(unit)
+                if not self._is_starting(unit):  # stopped while there was nothing to stop
+                    await self._stop(unit, now=True, state=unit.state.state)
+                    return
+                await self._until_ready(unit, began)
+            except LocalStackError as error:
+                self._log(str(error))
+                if not self._is_starting(unit):
+                    return
+            else:
+                if self._is_starting(unit):
+                    unit.state.ready_after_s = round(time.monotonic() - began, 2)
+                    self._note(unit, "ready")
+                return
+        await self._stop(unit, now=True, state="died")
+
+    def _is_starting(self, unit: Unit) -> bool:
+        """Whether nobody stopped or started it meanwhile."""
+        return self._units[unit.server.name] is unit and unit.state.state == "starting"
 
     async def _until_ready(self, unit: Unit, began: float) -> None:
         process = unit.process

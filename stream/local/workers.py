@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from stream.endings import START_AGAIN
 from stream.local.ready import WorkerReady
 from stream.local.server import Endpoints, Server
 
@@ -26,5 +27,6 @@ def worker(number: int, port: int, env: Mapping[str, str]) -> Server:
         cwd=str(Path.cwd()),
         ports={"telemetry": port},
         ready=WorkerReady(port=port),
+        again_after=[*START_AGAIN],
         stop_timeout_s=12.0,  # it drains and commits within ten
     )

@@ -13,6 +13,7 @@ from stream.config import Telemetry
 from stream.errors import Unavailable
 from stream.progress import Progress, Work
 from stream.pseudonyms import JsonLogFormatter, LogFormatter, told, use_key
+from stream.seldom import Seldom
 from stream.telemetry import StatusServer
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ T = TypeVar("T")
 
 
 def set_up_log(telemetry: Telemetry, *quiet: str) -> None:
-    """Log on stderr as the settings say, and what `quiet` libraries say from warnings on.
+    """Log on stderr as the settings say, and what `quiet` libraries say from warnings on, a few times a
+    minute.
 
     Names in the log are hashed with the key of the settings; without one, with one of this process.
     """
@@ -33,6 +35,7 @@ def set_up_log(telemetry: Telemetry, *quiet: str) -> None:
     handler = logging.StreamHandler()
     text = LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLogFormatter() if telemetry.log_format == "json" else text)
+    handler.addFilter(Seldom(quiet))
     logging.basicConfig(level=telemetry.log_level.upper(), handlers=[handler])
     for name in quiet:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from aiokafka.structs import ConsumerRecord
 
 from faults.engine import BrokenEngine
 from faults.publisher import Acknowledged
+from faults.workers import Ended
 from stream.adapters import letter_record
 from stream.adapters.kafka_reading import decoded_since
 from stream.adapters.redis_signals import RedisSignalStore
@@ -78,7 +79,7 @@ class Evidence:
     commits: Sequence[Commits] = ()
     incidents: Sequence[Incident] = ()
     undrained: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    died: Sequence[str] = ()
+    ended: Sequence[Ended] = ()
 
 
 async def gather(
@@ -116,7 +117,7 @@ async def gather(
         commits=commits,
         incidents=incidents,
         undrained=undrained,
-        died=engine.workers.died,
+        ended=engine.workers.ended,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import urllib.request
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -17,11 +19,14 @@ from faults import wrong_model
 from faults.engine import SESSION_TIMEOUT_S, BrokenEngine
 from faults.proxy import Proxy
 from faults.schedule import Terms
+from faults.workers import WorkerProcess
 from stream.errors import LocalStackError
 from stream.local.processes import marked
 
 MODELS = ("encoder", "reranker")
 """Those that lists ask for by default."""
+NOTICE_S = 30.0
+"""Within which every worker has noticed that Redis forgot, or is not waited for."""
 
 
 class Fault:
@@ -46,6 +51,9 @@ class Fault:
     async def end(self) -> None:
         """Put it right."""
         raise NotImplementedError
+
+    async def noticed(self) -> None:
+        """Wait until the engine knows, where that takes a while and nothing shows before."""
 
 
 class KillWorker(Fault):
@@ -164,6 +172,51 @@ class FreezeRedis(_FreezeServer):
     """Redis answers nothing for a while."""
 
     lane = "redis"
+
+
+class _ForgetfulRedis(Fault):
+    lane = "redis"
+    hold_s = (0.5, 8.0)
+
+    async def begin(self) -> None:
+        self.had = self.engine.stack.folder / f"redis-{uuid.uuid4().hex}"
+        self.ran: list[WorkerProcess] = []
+
+    async def end(self) -> None:
+        data = self.engine.stack.folder / "redis"
+        with suppress(LocalStackError):
+            await asyncio.to_thread(self.engine.stack.kill, self.lane)
+        self.ran = list(self.engine.workers.running)
+        await asyncio.to_thread(shutil.rmtree, data)
+        if self.had.exists():
+            await asyncio.to_thread(self.had.rename, data)
+        else:
+            data.mkdir()
+        await self.engine.start_server(self.lane)
+
+    async def noticed(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTICE_S):
+                await asyncio.gather(*(worker.over() for worker in self.ran))
+        await asyncio.gather(*(worker.ready() for worker in self.engine.workers.running))
+
+
+class OlderRedis(_ForgetfulRedis):
+    """Redis is killed and comes back with what it had some seconds before."""
+
+    async def begin(self) -> None:
+        await super().begin()
+        with suppress(LocalStackError):
+            self.engine.stack.pause(self.lane)  # so that what is copied is of one moment
+        try:
+            await asyncio.to_thread(shutil.copytree, self.engine.stack.folder / "redis", self.had)
+        finally:
+            with suppress(LocalStackError, ProcessLookupError):
+                self.engine.stack.resume(self.lane)
+
+
+class EmptyRedis(_ForgetfulRedis):
+    """Redis is killed and comes back with nothing."""
 
 
 class KillTriton(_KillServer):
@@ -373,6 +426,8 @@ KINDS: dict[str, type[Fault]] = {
     "freeze-kafka": FreezeKafka,
     "kill-redis": KillRedis,
     "freeze-redis": FreezeRedis,
+    "older-redis": OlderRedis,
+    "empty-redis": EmptyRedis,
     "full-redis": FullRedis,
     "read-only-redis": ReadOnlyRedis,
     "late-redis": LateRedis,

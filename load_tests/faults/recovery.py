@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 
 from faults.evidence import Evidence, Incident, Published
-from faults.referee import append_times, covers, read_events
+from faults.referee import LOSSES, append_times, covers, read_events
 
 
 def recovery_s(evidence: Evidence) -> Mapping[str, list[float]]:
     """Seconds by kind of fault, of those that no other fault overlapped until they were recovered from.
 
-    0 where nothing was waiting any more when the fault was put right.
+    0 where nothing was waiting any more when the fault was put right. Where Redis forgot, all that was folded
+    again is waited for too.
     """
     lists: dict[str, list[Published]] = defaultdict(list)
     for one in evidence.lists:
@@ -30,13 +32,31 @@ def recovery_s(evidence: Evidence) -> Mapping[str, list[float]]:
     found: dict[str, list[float]] = defaultdict(list)
     for incident in evidence.incidents:
         until = bisect_left(arrivals, incident.ended_ms)
-        recovered_ms = max([incident.ended_ms, *(at_ms for _, at_ms in answered[:until])])
+        recovered_ms = max([_whole_again_ms(evidence, incident), *(at_ms for _, at_ms in answered[:until])])
         if not any(
             other is not incident and _overlap(other, incident.begun_ms, recovered_ms)
             for other in evidence.incidents
         ):
             found[incident.kind].append((recovered_ms - incident.ended_ms) / 1_000)
     return found
+
+
+def _whole_again_ms(evidence: Evidence, incident: Incident) -> int:
+    """When commits that had gone back were where they had been; the fault's end where none went back."""
+    known = [one for one in evidence.commits if one.at_ms <= incident.ended_ms]
+    others = [one.begun_ms for one in evidence.incidents if one.begun_ms > incident.ended_ms]
+    until_ms = min(others, default=math.inf)
+    later = [one for one in evidence.commits if incident.ended_ms < one.at_ms < until_ms]
+    if incident.kind not in LOSSES or not known:
+        return incident.ended_ms
+    back = [
+        number
+        for number, one in enumerate(later)
+        if any(one.offsets.get(at, 0) < offset for at, offset in known[-1].offsets.items())
+    ]
+    if not back:
+        return incident.ended_ms
+    return later[min(back[-1] + 1, len(later) - 1)].at_ms
 
 
 def _overlap(other: Incident, begin_ms: int, end_ms: int) -> bool:

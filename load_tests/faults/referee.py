@@ -16,10 +16,12 @@ import numpy as np
 
 from faults.engine import SESSION_TIMEOUT_S
 from faults.evidence import Evidence, Published
+from faults.workers import Ended
 from stream.core.bots import impossible
 from stream.core.events import Event, ImpressionEvent, Source, decode_click, decode_search
 from stream.core.signals import Increment, ItemSignals, fold, increments
 from stream.core.state import UserState, apply, empty
+from stream.endings import Ending
 from stream.errors import InvalidMessage
 
 ZOMBIE = "a list of a worker that was stopped beyond its session came after its successor's"
@@ -28,6 +30,9 @@ REPEATED = "a list was published twice, byte for byte"
 UNUSED = "a sequence was reserved and never used"
 LETTER_TWICE = "a dead letter was published twice"
 INCREMENT_TWICE = "an increment was published twice"
+FORGOTTEN = "a worker ended to be started again, since Redis had forgotten"
+
+LOSSES = ("older-redis", "empty-redis")
 
 CLOCK_MS = 1_000
 """How exactly a fault's own times are known."""
@@ -72,7 +77,7 @@ def judge(evidence: Evidence) -> Verdict:
     lists: dict[str, list[Published]] = defaultdict(list)
     for one in evidence.lists:
         lists[one.made.user_id].append(one)
-    verdict.differences += _of_the_run(evidence)
+    verdict.differences += _of_the_run(evidence, verdict.counted)
     verdict.differences += _of_acknowledged(evidence)
     for user_id in sorted(read.events.keys() | lists.keys()):
         events, made = read.events.get(user_id, []), lists[user_id]
@@ -119,11 +124,24 @@ def read_events(evidence: Evidence) -> Read:
     return read
 
 
-def _of_the_run(evidence: Evidence) -> Iterator[Difference]:
+def _of_the_run(evidence: Evidence, counted: Counter[str]) -> Iterator[Difference]:
     for (topic, partition), count in evidence.undrained.items():
         yield Difference("not drained", "", f"{count} messages of {topic}/{partition} were never committed")
-    for died in evidence.died:
-        yield Difference("a worker died", "", died)
+    for one in evidence.ended:
+        if one.code == Ending.FORGOTTEN and _saw_a_loss(evidence, one):
+            counted[FORGOTTEN] += 1
+        else:
+            yield Difference("a worker died", "", f"{one.name} ended by itself with {one.code}")
+
+
+def _saw_a_loss(evidence: Evidence, one: Ended) -> bool:
+    """Whether Redis forgot while a worker ran; one that was started later has nothing to miss."""
+    return any(
+        incident.kind in LOSSES
+        and one.started_ms <= incident.ended_ms + CLOCK_MS
+        and incident.begun_ms <= one.ended_ms + CLOCK_MS
+        for incident in evidence.incidents
+    )
 
 
 def _of_acknowledged(evidence: Evidence) -> Iterator[Difference]:
@@ -298,6 +316,8 @@ def _of_row(item_id: str, expected: ItemSignals, found: ItemSignals | None) -> I
         one, other = getattr(expected, name), getattr(found, name)[places]
         if not np.allclose(one, other, rtol=0, atol=WEIGHT_TOLERANCE):
             yield Difference("item signals", "", f"{item_id}: other weights `{name}` than a recount gives")
+    if not np.array_equal(expected.shoppers, found.shoppers[places]):
+        yield Difference("item signals", "", f"{item_id}: other sketches of shoppers than a recount gives")
 
 
 def _of_commits(evidence: Evidence, read: Read, lists: dict[str, list[Published]]) -> Iterator[Difference]:

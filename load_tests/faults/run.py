@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from faults.engine import BrokenEngine
 from faults.evidence import Commits, Evidence, Incident, gather
-from faults.kinds import KINDS, terms
+from faults.kinds import KINDS, Fault, terms
 from faults.publisher import ShopPublisher
 from faults.referee import Verdict, judge
 from faults.schedule import Planned, by_lane
@@ -128,11 +128,12 @@ class _Play:
             await asyncio.sleep(max(0.0, one.at_s - self._since()))
             if self._give_up_s is not None and self._since() > self._give_up_s:
                 return
-            await self._happen(one)
+            fault = await self._happen(one)
             if self._alone:
+                await fault.noticed()
                 await self._engine.caught_up(CATCH_UP_S)
 
-    async def _happen(self, one: Planned) -> None:
+    async def _happen(self, one: Planned) -> Fault:
         fault = KINDS[one.kind](self._engine, one.pick)
         begun_ms = _now_ms()
         self._now[one.kind] += 1
@@ -143,6 +144,7 @@ class _Play:
         self._now[one.kind] -= 1
         self.incidents.append(Incident(one.kind, fault.victim, begun_ms, _now_ms()))
         self._told(len(self.incidents), ", ".join(+self._now))
+        return fault
 
     def _since(self) -> float:
         return time.monotonic() - self._begun

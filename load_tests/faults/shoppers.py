@@ -7,12 +7,16 @@ import random
 from collections import deque
 from typing import Any, Literal, NamedTuple
 
+from stream.core.policy import DAY_MS
+
 SEARCHED = ("red mug", "blue clock", "white lantern", "kettle", "green cushion")
 KINDS = ("mug", "lantern", "cushion", "kettle", "clock", "frame")
 COLOURS = ("red", "blue", "green", "white", "pink", "black")
 ACTS = ("view_item", "view_item", "view_item", "select_item", "add_to_cart", "remove_from_cart", "purchase")
 SEARCHES, TWICE, SHOWN, INVALID = 0.2, 0.05, 0.05, 0.05
 """Shares of all messages: searches, messages sent a second time, impressions, and what can never be used."""
+DAYS = 5
+"""How many days their acts fall on, in no order: a shopper teaches about an item once a day."""
 
 
 class Message(NamedTuple):
@@ -55,7 +59,7 @@ class Shoppers:
         user = self._random.choice(self._users)
         fields: dict[str, Any] = {
             "event_id": f"event-{self._count:07d}",
-            "event_time": now_ms - self._random.randrange(0, 2_000),
+            "event_time": now_ms - self._random.randrange(0, 2_000) - DAY_MS * self._random.randrange(DAYS),
             "user_id": user,
         }
         if self._random.random() < INVALID:

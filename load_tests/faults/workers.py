@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stream.local import ports
 from stream.local.processes import die_with_parent
@@ -21,6 +22,15 @@ DRAIN_S = 30.0
 POLL_S = 0.1
 
 
+class Ended(NamedTuple):
+    """A worker that ended and was not made to, epoch milliseconds."""
+
+    name: str
+    code: int
+    started_ms: int
+    ended_ms: int
+
+
 class WorkerProcess:
     """One worker, started as an operator starts it, or by a command that breaks it on purpose."""
 
@@ -29,6 +39,7 @@ class WorkerProcess:
         self.port = ports.choose([self.name])[self.name]
         self.log = folder / f"{self.name}.log"
         self.frozen = False
+        self.started_ms = time.time_ns() // 1_000_000
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -66,6 +77,11 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    async def over(self) -> None:
+        """Wait until it has ended."""
+        while self.alive:  # noqa: ASYNC110, a process sets no event
+            await asyncio.sleep(POLL_S)
+
     async def ready(self) -> None:
         """Wait until it says that it makes lists, or died.
 
@@ -95,7 +111,7 @@ class Workers:
         self._command = command or [str(Path(sys.executable).with_name("streamrec")), "worker"]
         self._started = 0
         self.running: list[WorkerProcess] = []
-        self.died: list[str] = []
+        self.ended: list[Ended] = []
 
     def start(self) -> WorkerProcess:
         """Start one more. To be called in the main thread, whose end is the worker's too."""
@@ -116,7 +132,8 @@ class Workers:
         """Start a worker for each that ended and was not made to."""
         for worker in [one for one in self.running if not one.alive]:
             self.forget(worker)
-            self.died.append(f"{worker.name} ended by itself with {worker.process.returncode}: {worker.log}")
+            now_ms = time.time_ns() // 1_000_000
+            self.ended.append(Ended(worker.name, worker.process.returncode, worker.started_ms, now_ms))
             self.start()
 
     async def watch(self) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from faults.evidence import Commits, Evidence, Incident, Letter, Published
 from faults.publisher import Acknowledged
-from faults.referee import STALE, UNUSED, ZOMBIE, judge, read_events, recount
+from faults.referee import FORGOTTEN, STALE, UNUSED, ZOMBIE, judge, read_events, recount
 from faults.shoppers import Message
 from faults.story import tell
+from faults.workers import Ended
 
 from stream.core.events import RecommendationList, RecommendedItem, Source, Trigger
 from stream.core.policy import Policy
@@ -157,6 +158,9 @@ def test_an_increment_that_is_missing_counted_twice_or_another_is_found() -> Non
     row = ALL_RIGHT.rows[item]
     twice = row._replace(popularity=tuple(one + 1.0 for one in row.popularity))
     assert found(replace(ALL_RIGHT, rows={**ALL_RIGHT.rows, item: twice})) == {"item signals"}
+    item = next(name for name, row in ALL_RIGHT.rows.items() if row.neighbours)
+    more = ALL_RIGHT.rows[item]._replace(shoppers=ALL_RIGHT.rows[item].shoppers ^ 1)
+    assert found(replace(ALL_RIGHT, rows={**ALL_RIGHT.rows, item: more})) == {"item signals"}
     assert found(replace(ALL_RIGHT, rows={})) == {"item signals"}
     assert found(replace(ALL_RIGHT, increments=[*ALL_RIGHT.increments, first])) == set()
 
@@ -188,5 +192,16 @@ def test_a_message_that_the_broker_acknowledged_and_lost_is_found() -> None:
 
 
 def test_what_is_never_committed_and_a_worker_that_dies_are_found() -> None:
-    evidence = replace(ALL_RIGHT, undrained={("clicks", 0): 2}, died=["worker-1 ended by itself"])
+    ended = [Ended("worker-1", 1, T0, T0 + 5_000)]
+    evidence = replace(ALL_RIGHT, undrained={("clicks", 0): 2}, ended=ended)
     assert found(evidence) == {"not drained", "a worker died"}
+
+
+def test_only_a_worker_that_ran_when_redis_forgot_may_end_to_be_started_again() -> None:
+    forgot = Incident("empty-redis", "redis", T0 + 10_000, T0 + 14_000)
+    before, after = Ended("worker-0", 4, T0, T0 + 15_000), Ended("worker-2", 4, T0 + 16_000, T0 + 20_000)
+    verdict = judge(replace(ALL_RIGHT, incidents=[forgot], ended=[before]))
+    assert verdict.differences == []
+    assert verdict.counted == {FORGOTTEN: 1}
+    assert found(replace(ALL_RIGHT, incidents=[forgot], ended=[before, after])) == {"a worker died"}
+    assert found(replace(ALL_RIGHT, ended=[before])) == {"a worker died"}

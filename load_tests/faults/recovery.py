@@ -33,7 +33,7 @@ def recovery_s(evidence: Evidence) -> Mapping[str, list[float]]:
     for incident in evidence.incidents:
         until = bisect_left(arrivals, incident.ended_ms)
         recovered_ms = max([_whole_again_ms(evidence, incident), *(at_ms for _, at_ms in answered[:until])])
-        if not any(
+        if recovered_ms < math.inf and not any(
             other is not incident and _overlap(other, incident.begun_ms, recovered_ms)
             for other in evidence.incidents
         ):
@@ -41,23 +41,27 @@ def recovery_s(evidence: Evidence) -> Mapping[str, list[float]]:
     return found
 
 
-def _whole_again_ms(evidence: Evidence, incident: Incident) -> int:
-    """When commits that had gone back were where they had been; the fault's end where none went back."""
+def _whole_again_ms(evidence: Evidence, incident: Incident) -> float:
+    """When commits that had gone back were where they had been; infinite where they never were.
+
+    The fault's end where none went back.
+    """
     known = [one for one in evidence.commits if one.at_ms <= incident.ended_ms]
-    others = [one.begun_ms for one in evidence.incidents if one.begun_ms > incident.ended_ms]
-    until_ms = min(others, default=math.inf)
-    later = [one for one in evidence.commits if incident.ended_ms < one.at_ms < until_ms]
     if incident.kind not in LOSSES or not known:
         return incident.ended_ms
-    back = [
-        number
-        for number, one in enumerate(later)
-        if any(one.offsets.get(at, 0) < offset for at, offset in known[-1].offsets.items())
-    ]
-    if not back:
-        return incident.ended_ms
-    return later[min(back[-1] + 1, len(later) - 1)].at_ms
+    until_ms = min(
+        (one.begun_ms for one in evidence.incidents if one.begun_ms > incident.ended_ms), default=math.inf
+    )
+    whole_ms: float = incident.ended_ms
+    for one in evidence.commits:
+        if not incident.ended_ms < one.at_ms < until_ms:
+            continue
+        if any(one.offsets.get(at, 0) < offset for at, offset in known[-1].offsets.items()):
+            whole_ms = math.inf
+        elif whole_ms == math.inf:
+            whole_ms = one.at_ms
+    return whole_ms
 
 
-def _overlap(other: Incident, begin_ms: int, end_ms: int) -> bool:
+def _overlap(other: Incident, begin_ms: int, end_ms: float) -> bool:
     return other.begun_ms <= end_ms and other.ended_ms >= begin_ms

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from faults.kinds import terms
+from faults.referee import FORGOTTEN
 from faults.run import break_and_judge
 from faults.schedule import plan
 from faults.story import tell
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.servers
 HASTY = str(Path(__file__).with_name("hasty_worker.py"))
 KINDS = (
     *("kill-worker", "zombie-worker", "remove-worker", "freeze-kafka", "full-redis", "cut-replies-of-redis"),
-    *("cut-off-redis", "kill-model", "late-triton", "half-open-triton"),
+    *("empty-redis", "kill-model", "nan-from-triton", "half-open-triton"),
 )
 """One or more for each part; servers that are killed and come back are what the other modules test."""
 
@@ -32,6 +33,8 @@ def test_a_short_run_of_faults_makes_no_difference(stack: Any, tmp_path: Path) -
     assert outcome.evidence.letters
     assert outcome.evidence.increments
     assert outcome.evidence.commits
+    assert FORGOTTEN in outcome.verdict.counted
+    assert any("reranker" in one.made.degraded for one in outcome.evidence.lists)
 
 
 def test_a_build_that_acknowledges_before_it_saves_is_found_out(stack: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from faults.evidence import Commits, Evidence, Incident, Letter, Published
 from faults.publisher import Acknowledged
+from faults.recovery import recovery_s
 from faults.referee import FORGOTTEN, STALE, UNUSED, ZOMBIE, judge, read_events, recount
 from faults.shoppers import Message
 from faults.story import tell
@@ -205,3 +206,18 @@ def test_only_a_worker_that_ran_when_redis_forgot_may_end_to_be_started_again() 
     assert verdict.counted == {FORGOTTEN: 1}
     assert found(replace(ALL_RIGHT, incidents=[forgot], ended=[before, after])) == {"a worker died"}
     assert found(replace(ALL_RIGHT, ended=[before])) == {"a worker died"}
+
+
+def test_what_redis_forgot_is_recovered_from_when_commits_are_where_they_had_been() -> None:
+    forgot = Incident("empty-redis", "redis", T0 + 10_000, T0 + 14_000)
+    at = ("clicks", 0)
+    commits = [
+        Commits(T0 + 13_900, {at: 3}),
+        Commits(T0 + 14_500, {at: 3}),
+        Commits(T0 + 20_000, {at: 0}),
+        Commits(T0 + 21_000, {at: 2}),
+        Commits(T0 + 22_000, {at: 3}),
+    ]
+    assert recovery_s(replace(ALL_RIGHT, incidents=[forgot], commits=commits)) == {"empty-redis": [8.0]}
+    not_yet = replace(ALL_RIGHT, incidents=[forgot], commits=commits[:-1])
+    assert recovery_s(not_yet) == {}

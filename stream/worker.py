@@ -16,6 +16,7 @@ from functools import partial
 
 import faust
 import msgspec
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from redis.asyncio import Redis
 from tritonclient.grpc.aio import InferenceServerClient
@@ -83,6 +84,7 @@ REPORT_S = 1.0
 MEMORY_S = 10.0
 MARKS_S = 2.0
 DRAIN_S = 8.0
+CLOSE_S = 2.0
 
 
 def run_worker(config: Config) -> int:
@@ -106,37 +108,48 @@ class Worker:
         self._agents: list[BatchAgent] = []
         self._apps: list[faust.App] = []
         self._marked: list[MarkedCommits] = []
+        self._forgotten = asyncio.Event()
         self._joined = False
 
     async def run(self) -> Ending:
         """Start the parts, work until told to stop, then drain."""
+        asyncio.get_running_loop().set_exception_handler(log_unhandled)
+        parts = AsyncExitStack()
+        try:
+            return await self._run(parts)
+        finally:
+            await _close(parts)
+
+    async def _run(self, parts: AsyncExitStack) -> Ending:
         config = self._config
         stop = stop_on_signals()
-        asyncio.get_running_loop().set_exception_handler(log_unhandled)
-        async with AsyncExitStack() as parts:
-            status = StatusServer(self._telemetry, self._missing, self._progress)
-            at = config.telemetry
-            if not await listen(parts, status, at.host, at.port, "telemetry.port"):
-                return Ending.NO_PORT
-            run_until_closed(parts, watch(self._progress, self._works))
-            starting = asyncio.ensure_future(self._start(parts, status))
-            stopping = asyncio.ensure_future(stop.wait())
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                starting.cancel()
-                await asyncio.wait({starting})
-                return Ending.DRAINED
+        status = StatusServer(self._telemetry, self._missing, self._progress)
+        at = config.telemetry
+        if not await listen(parts, status, at.host, at.port, "telemetry.port"):
+            return Ending.NO_PORT
+        run_until_closed(parts, watch(self._progress, self._works))
+        starting = asyncio.ensure_future(self._start(parts, status))
+        stopping = asyncio.ensure_future(stop.wait())
+        forgetting = asyncio.ensure_future(self._forgotten.wait())
+        await asyncio.wait({starting, stopping, forgetting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=CLOSE_S)
+            return Ending.DRAINED if stop.is_set() else Ending.FORGOTTEN
+        try:
             starting.result()
-            gave_up = [asyncio.ensure_future(app.wait_until_stopped()) for app in self._apps]
-            stale = [asyncio.ensure_future(one.marks.stale.wait()) for one in self._marked]
-            await asyncio.wait({stopping, *gave_up, *stale}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.is_set():
-                return await self._drain()
-            if any(done.done() for done in stale):  # what is being worked on cannot end well
-                return Ending.FORGOTTEN
-            reasons = [told(app.crash_reason) for app in self._apps if app.crash_reason is not None]
-            log.error("Faust gave up: %s", "; ".join(reasons) or "it does not say why")
+        except KafkaError as error:
+            log.error("Kafka went away while its groups were joined: %s", told(error))
             return Ending.GAVE_UP
+        gave_up = [asyncio.ensure_future(app.wait_until_stopped()) for app in self._apps]
+        await asyncio.wait({stopping, forgetting, *gave_up}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            return await self._drain()
+        if self._forgotten.is_set():  # what is being worked on cannot end well
+            return Ending.FORGOTTEN
+        reasons = [told(app.crash_reason) for app in self._apps if app.crash_reason is not None]
+        log.error("Faust gave up: %s", "; ".join(reasons) or "it does not say why")
+        return Ending.GAVE_UP
 
     async def _start(self, parts: AsyncExitStack, status: StatusServer) -> None:
         """Make the parts and start them, each when what it needs is there; waits for what is away."""
@@ -257,6 +270,7 @@ class Worker:
             store = RedisMarkStore(redis, name, config.redis.key_prefix)
             marks = Marks(store, telemetry, _now_ms)
             self._marked.append(MarkedCommits(app, marks, config, name, *topics))
+            run_until_closed(parts, self._tell_when_forgotten(marks))
             return marks
 
         event_marks = marked(events_app, group, topics.clicks, topics.searches)
@@ -359,11 +373,25 @@ class Worker:
             if waiting_for
         ]
 
+    async def _tell_when_forgotten(self, marks: Marks) -> None:
+        await marks.stale.wait()
+        self._forgotten.set()
+
     async def _note_joined(self, *_: object, **__: object) -> None:
         self._joined = True
 
     def _say(self, starting: str) -> None:
         self._starting = starting
+
+
+async def _close(parts: AsyncExitStack) -> None:
+    """Close parts; those that do not end in time end with the process."""
+    closing = asyncio.ensure_future(parts.aclose())
+    _, late = await asyncio.wait({closing}, timeout=CLOSE_S)
+    if late:
+        log.warning("not all parts closed in %.0f s: they end with the process", CLOSE_S)
+    else:
+        closing.result()
 
 
 async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]]) -> None:

@@ -64,7 +64,8 @@ class Evidence:
     """All that the referee judges by.
 
     `events` is what lies in `clicks` and `searches`, in the order of each partition; `states` and `rows` what
-    lies in Redis. `undrained` says how many messages of which partition were never committed.
+    lies in Redis. `undrained` says how many messages of which partition were never committed, `stuck` which
+    workers were never ready.
     """
 
     searches_topic: str
@@ -80,6 +81,7 @@ class Evidence:
     incidents: Sequence[Incident] = ()
     undrained: Mapping[tuple[str, int], int] = field(default_factory=dict)
     ended: Sequence[Ended] = ()
+    stuck: Sequence[str] = ()
 
 
 async def gather(

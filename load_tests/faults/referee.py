@@ -8,7 +8,7 @@ used, the same dead letter twice. Such things are counted. A difference is what 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,7 +32,10 @@ LETTER_TWICE = "a dead letter was published twice"
 INCREMENT_TWICE = "an increment was published twice"
 FORGOTTEN = "a worker ended to be started again, since Redis had forgotten"
 
+GAVE_UP = "a worker ended to be started again, since Kafka was away while it joined"
+
 LOSSES = ("older-redis", "empty-redis")
+KAFKA_AWAY = ("kill-kafka", "freeze-kafka")
 
 CLOCK_MS = 1_000
 """How exactly a fault's own times are known."""
@@ -127,17 +130,21 @@ def read_events(evidence: Evidence) -> Read:
 def _of_the_run(evidence: Evidence, counted: Counter[str]) -> Iterator[Difference]:
     for (topic, partition), count in evidence.undrained.items():
         yield Difference("not drained", "", f"{count} messages of {topic}/{partition} were never committed")
+    for said in evidence.stuck:
+        yield Difference("a worker was never ready", "", said)
     for one in evidence.ended:
-        if one.code == Ending.FORGOTTEN and _saw_a_loss(evidence, one):
+        if one.code == Ending.FORGOTTEN and _saw(LOSSES, evidence, one):
             counted[FORGOTTEN] += 1
+        elif one.code == Ending.GAVE_UP and _saw(KAFKA_AWAY, evidence, one):
+            counted[GAVE_UP] += 1
         else:
             yield Difference("a worker died", "", f"{one.name} ended by itself with {one.code}")
 
 
-def _saw_a_loss(evidence: Evidence, one: Ended) -> bool:
-    """Whether Redis forgot while a worker ran; one that was started later has nothing to miss."""
+def _saw(kinds: Sequence[str], evidence: Evidence, one: Ended) -> bool:
+    """Whether such a fault happened while a worker ran; one that was started later has nothing to miss."""
     return any(
-        incident.kind in LOSSES
+        incident.kind in kinds
         and one.started_ms <= incident.ended_ms + CLOCK_MS
         and incident.begun_ms <= one.ended_ms + CLOCK_MS
         for incident in evidence.incidents

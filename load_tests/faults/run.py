@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
@@ -97,7 +97,8 @@ async def break_and_judge(
         users = [f"shopper-{number:03d}" for number in range(USERS)]
         items = [item["item_id"] for item in catalogue(ITEMS)]
         incidents = sorted(play.incidents, key=lambda incident: incident.begun_ms)
-        evidence = await gather(engine, users, items, shop.acknowledged, commits, incidents, undrained)
+        found = await gather(engine, users, items, shop.acknowledged, commits, incidents, undrained)
+        evidence = replace(found, stuck=play.stuck)
         verdict = judge(evidence)
         return Outcome(evidence, verdict, len(planned) - len(incidents), time.monotonic() - begun)
     finally:
@@ -116,6 +117,7 @@ class _Play:
         self._alone = alone
         self._now: Counter[str] = Counter()
         self.incidents: list[Incident] = []
+        self.stuck: list[str] = []
 
     async def all_lanes(self, planned: Sequence[Planned]) -> None:
         self._begun = time.monotonic()
@@ -140,7 +142,10 @@ class _Play:
         self._told(len(self.incidents), ", ".join(+self._now))
         await fault.begin()
         await asyncio.sleep(one.hold_s)
-        await fault.end()
+        try:
+            await fault.end()
+        except TimeoutError as error:
+            self.stuck.append(str(error))
         self._now[one.kind] -= 1
         self.incidents.append(Incident(one.kind, fault.victim, begun_ms, _now_ms()))
         self._told(len(self.incidents), ", ".join(+self._now))

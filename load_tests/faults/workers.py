@@ -16,7 +16,7 @@ from typing import NamedTuple
 from stream.local import ports
 from stream.local.processes import die_with_parent
 
-READY_S = 240.0
+READY_S = 150.0
 """Says that a worker hangs, not that it is slow."""
 DRAIN_S = 30.0
 POLL_S = 0.1

@@ -11,7 +11,7 @@ import pytest
 from faults.evidence import Commits, Evidence, Incident, Letter, Published
 from faults.publisher import Acknowledged
 from faults.recovery import recovery_s
-from faults.referee import FORGOTTEN, STALE, UNUSED, ZOMBIE, judge, read_events, recount
+from faults.referee import FORGOTTEN, GAVE_UP, STALE, UNUSED, ZOMBIE, judge, read_events, recount
 from faults.shoppers import Message
 from faults.story import tell
 from faults.workers import Ended
@@ -206,6 +206,15 @@ def test_only_a_worker_that_ran_when_redis_forgot_may_end_to_be_started_again() 
     assert verdict.counted == {FORGOTTEN: 1}
     assert found(replace(ALL_RIGHT, incidents=[forgot], ended=[before, after])) == {"a worker died"}
     assert found(replace(ALL_RIGHT, ended=[before])) == {"a worker died"}
+
+
+def test_a_worker_may_give_up_only_where_kafka_was_away() -> None:
+    away = Incident("kill-kafka", "kafka", T0 + 10_000, T0 + 14_000)
+    ended = [Ended("worker-0", 3, T0, T0 + 12_000)]
+    verdict = judge(replace(ALL_RIGHT, incidents=[away], ended=ended))
+    assert (verdict.differences, verdict.counted) == ([], {GAVE_UP: 1})
+    assert found(replace(ALL_RIGHT, ended=ended)) == {"a worker died"}
+    assert found(replace(ALL_RIGHT, stuck=["worker-1"])) == {"a worker was never ready"}
 
 
 def test_what_redis_forgot_is_recovered_from_when_commits_are_where_they_had_been() -> None:

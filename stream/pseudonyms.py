@@ -20,6 +20,8 @@ from stream.secret import Secret
 
 LETTERS = 12
 """Of a name, in hexadecimal: of a million shoppers two share one with a chance of 1 in 560."""
+LONGEST = 2_000
+"""Characters of one thing that a library says."""
 
 _key = secrets.token_bytes(32)
 
@@ -74,6 +76,13 @@ class LogFormatter(logging.Formatter):
             record.args = tuple(args)
         record.exc_text = None  # another handler's, with the text
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name is the standard library's
+        """Format a line without its trace; what a library says at great length is cut."""
+        surplus = len(record.message) - LONGEST
+        if surplus > 0 and record.name.partition(".")[0] != __package__:
+            record.message = f"{record.message[:LONGEST]} ... and {surplus} characters more"
+        return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:  # noqa: N802, the name is the standard library's
         """Format the lines that were run, and the kind of error."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from stream.pseudonyms import LONGEST, LogFormatter
 from stream.seldom import KINDS, LINES, PERIOD_S, Seldom
 
 
@@ -60,3 +61,13 @@ def test_what_is_remembered_of_lines_is_bounded(heard: Heard) -> None:
     for line in range(3 * KINDS):
         heard.seldom.filter(logging.LogRecord("aiokafka", logging.ERROR, "", line, "said", (), None))
     assert len(heard.seldom._said) <= KINDS
+
+
+def test_what_a_library_says_at_great_length_is_cut(heard: Heard) -> None:
+    heard.handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
+    logging.getLogger("faust.consumer").error("waiting for %s", "x" * 30_000)
+    logging.getLogger("stream.agents").error("waiting for %s", "x" * 30_000)
+    theirs, ours = heard.lines
+    assert len(theirs) < LONGEST + 100
+    assert theirs.endswith("characters more")
+    assert len(ours) > 30_000

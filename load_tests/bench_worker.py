@@ -25,6 +25,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -58,7 +59,7 @@ STEP_MS = 50
 """Between two events by their own times: with a few hundred shoppers nobody acts faster than a person."""
 PARTITIONS = 4
 DEADLINE_S = 600.0
-POLL_S = 0.05
+POLL_S = 0.5
 TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "rules"),
     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
@@ -275,7 +276,7 @@ async def measure(
             phases["backlog"] = await worker.take(islice(events, counts[2]))
         finally:
             if profiler is not None:
-                profiler.terminate()
+                profiler.send_signal(signal.SIGINT)  # then it writes
                 profiler.wait()
         return phases
     finally:

@@ -45,10 +45,9 @@ class SignalFolder:
         new: dict[str, list[Increment]] = {}
         for message in messages:
             try:
-                if message.value is None or not message.key:
-                    raise UnreadableSignals("an increment needs a key and a value")
-                new.setdefault(message.key.decode(), []).extend(decode_increments(message.value))
-            except (UnreadableSignals, UnicodeDecodeError) as error:
+                for taught in decode_increments(message.key, message.value):
+                    new.setdefault(taught.item_id, []).extend(taught.increments)
+            except UnreadableSignals as error:
                 letters.append(DeadLetter(message, ErrorCode.INVALID_INCREMENT, str(error)))
                 self._telemetry.dead_letters.labels(message.source.topic, ErrorCode.INVALID_INCREMENT).inc()
         waiting = set(new)

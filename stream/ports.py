@@ -237,7 +237,7 @@ class Publisher(Protocol):
         """Publish lists to `recommendations`, keyed by user."""
 
     async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
-        """Publish increments to `item-signals`, keyed by item."""
+        """Publish increments to `item-signals`, each in the partition that its item's id gives."""
 
     async def publish_attributions(self, told: Sequence[Attribution]) -> None:
         """Publish what came of lists to `attributions`, keyed by user."""

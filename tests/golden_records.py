@@ -210,7 +210,12 @@ KINDS: dict[str, Kind] = {
     "item-signals-row": Kind(
         signals.VERSION, {1: SIGNALS_1, 2: SIGNALS_2, 3: SIGNALS}, signals.encode, signals.decode
     ),
-    "increments": Kind(1, {1: INCREMENTS}, signals.encode_increments, signals.decode_increments),
+    "increments": Kind(
+        2,
+        {1: [signals.Taught("mug", INCREMENTS)], 2: [signals.Taught("mug", INCREMENTS)]},
+        lambda told: signals.encode_increments({one.item_id: one.increments for one in told})[0][1],
+        lambda data: signals.decode_increments(b"mug", data),
+    ),
     "kept-list": Kind(attribution.VERSION, {1: KEPT}, attribution.encode, attribution.decode, _inflated(1)),
     "recommendation-list": Kind(1, {1: LIST}, *_json(RecommendationList)),
     "attribution": Kind(attribution.SCHEMA_VERSION, {1: ATTRIBUTION}, *_json(Attribution)),

@@ -49,10 +49,11 @@ async def rows_hold_each_increment_once(engine: Any, signals: list[Any]) -> bool
     """Compare each item's stored popularity with that of the distinct increments published for it."""
     once: dict[str, dict[tuple[str, int], Any]] = {}
     for record in signals:
-        for increment in decode_increments(record.value):
-            key = (increment.source, increment.offset)
-            known = once.setdefault(record.key.decode(), {}).setdefault(key, increment)
-            assert known == increment, "a replay computed other increments than the first time"
+        for taught in decode_increments(record.key, record.value):
+            for increment in taught.increments:
+                key = (increment.source, increment.offset)
+                known = once.setdefault(taught.item_id, {}).setdefault(key, increment)
+                assert known == increment, "a replay computed other increments than the first time"
     store = RedisSignalStore(engine.redis, engine.config.redis.key_prefix)
     stored = await store.load(list(once))
     for item_id, increments in once.items():

@@ -243,9 +243,8 @@ class Shop:
         async def fold() -> None:
             folder = SignalFolder(self.signals, self.publisher, self.telemetry)
             for offset, (item_id, one) in enumerate(self.publisher.signals):
-                value = signals.encode_increments([one])
-                message = RawMessage(source(offset, "item-signals"), item_id.encode(), value)
-                await folder.handle([message])
+                [(key, value)] = signals.encode_increments({item_id: [one]})
+                await folder.handle([RawMessage(source(offset, "item-signals"), key.encode(), value)])
             await self.learnt.refresh()
 
         asyncio.run(fold())

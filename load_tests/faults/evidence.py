@@ -110,9 +110,10 @@ async def gather(
         ],
         letters=[_letter(one) for one in await _all(engine, topics.dead_letters)],
         increments=[
-            (one.key.decode(), increment)
+            (taught.item_id, increment)
             for one in await _all(engine, topics.item_signals)
-            for increment in decode_increments(one.value)
+            for taught in decode_increments(one.key, one.value)
+            for increment in taught.increments
         ],
         states=states,
         rows={item_id: stored.signals for item_id, stored in rows.items()},

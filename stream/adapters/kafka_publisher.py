@@ -82,13 +82,10 @@ class KafkaPublisher:
 
         All of a shopper's lists lie in one partition, so that they are read in the order of their sequences.
         """
-        topic = self._topics.recommendations
         if not lists:
             return
-        try:
-            partitions = len(await self._producer.partitions_for(topic))
-        except KafkaError as error:
-            raise PublishUnavailable(f"Kafka did not say what partitions {topic} has: {error!r}") from error
+        topic = self._topics.recommendations
+        partitions = await self._partitions(topic)
         await self._send_all(
             topic,
             [
@@ -102,10 +99,24 @@ class KafkaPublisher:
         )
 
     async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
-        """Publish increments to `item-signals`, keyed by item."""
+        """Publish increments to `item-signals`: those of the items that share a partition go together.
+
+        The key is one of these items, so that whoever writes a message again meets the same partition.
+        """
+        if not increments:
+            return
+        topic = self._topics.item_signals
+        partitions = await self._partitions(topic)
+        together: dict[int, dict[str, Sequence[Increment]]] = {}
+        for item_id, made in increments.items():
+            together.setdefault(partition_of(item_id.encode(), partitions), {})[item_id] = made
         await self._send_all(
-            self._topics.item_signals,
-            [_Message(item_id.encode(), encode_increments(made)) for item_id, made in increments.items()],
+            topic,
+            [
+                _Message(first.encode(), value)
+                for some in together.values()
+                for first, value in encode_increments(some)
+            ],
         )
 
     async def publish_attributions(self, told: Sequence[Attribution]) -> None:
@@ -155,6 +166,12 @@ class KafkaPublisher:
             self._topics.dead_letters,
             [_Message(*letter_record.encode(one, failed_at, kept_bytes)) for one in letters],
         )
+
+    async def _partitions(self, topic: str) -> int:
+        try:
+            return len(await self._producer.partitions_for(topic))
+        except KafkaError as error:
+            raise PublishUnavailable(f"Kafka did not say what partitions {topic} has: {error!r}") from error
 
     async def _send_all(self, topic: str, messages: Sequence[_Message]) -> None:
         if not messages:

@@ -1,7 +1,8 @@
 """What is learnt about items from what shoppers do: popularity, co-visitation, and glimpses of sessions.
 
 One event leads to a few `Increment`s (`increments`), each addressed to one item. They travel on the
-topic `item-signals`, keyed by item, and are folded there into one bounded row per item (`fold`).
+topic `item-signals`, in the partition that the item's id gives as a key: what a batch of events teaches about
+the items of one partition is one message. There they are folded into one bounded row per item (`fold`).
 
 Exactly once: an increment carries the source and the offset of the event that caused it, and a row
 remembers the last offset it took from each source. Increments of one source reach an item in offset
@@ -27,7 +28,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from types import GenericAlias
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -57,6 +58,8 @@ REACH = 12
 """How many items back an event makes pairs; bounds the messages an event leads to."""
 MAX_NEIGHBOURS = 254
 """Neighbours in a row; the lightest are dropped."""
+MESSAGE_BYTES = 500_000
+"""Of a message of increments; what is more goes into further ones. Brokers take a million by default."""
 MAX_ROW_BYTES = 8_000
 """Size of a row as stored; where ids are long, fewer neighbours are kept."""
 GLIMPSES = 32
@@ -104,6 +107,25 @@ class Increment(msgspec.Struct, frozen=True, omit_defaults=True):
     backward: list[tuple[str, float]] = []
     session: int = 0
     shopper: int = 0
+
+
+class Taught(msgspec.Struct, frozen=True):
+    """What events teach about one item."""
+
+    item_id: Annotated[str, msgspec.Meta(min_length=1)]
+    increments: list[Increment]
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """A message of `item-signals` as it is written; items may come more than once."""
+
+    items: list[Taught]
+
+
+class _Encoded(msgspec.Struct, frozen=True):
+    """The same, with `Taught` encoded."""
+
+    items: list[msgspec.Raw]
 
 
 class ItemSignals(NamedTuple):
@@ -160,7 +182,7 @@ EMPTY = ItemSignals(
     np.zeros((0, 2 * NEAR), np.uint8),
 )
 
-_increments_decoder = msgspec.json.Decoder(list[Increment])
+_increments_decoder = msgspec.json.Decoder(_Message | list[Increment])
 _increments_encoder = msgspec.json.Encoder()
 
 
@@ -301,21 +323,39 @@ def decode(data: bytes) -> ItemSignals:
     )
 
 
-def encode_increments(new: Sequence[Increment]) -> bytes:
-    """Write a message of `item-signals`: a JSON list of increments of one item."""
-    return _increments_encoder.encode(new)
+def encode_increments(new: Mapping[str, Sequence[Increment]]) -> list[tuple[str, bytes]]:
+    """Write increments of items as messages of `item-signals`.
+
+    Returns:
+        As few messages as hold them in `MESSAGE_BYTES` each, with the id of the first item in it.
+    """
+    messages: list[tuple[str, list[msgspec.Raw]]] = []
+    left = 0
+    for item_id, increments in new.items():
+        part = _increments_encoder.encode(Taught(item_id, list(increments)))
+        if len(part) > left:
+            messages.append((item_id, []))
+            left = MESSAGE_BYTES
+        messages[-1][1].append(msgspec.Raw(part))
+        left -= len(part)
+    return [(first, _increments_encoder.encode(_Encoded(parts))) for first, parts in messages]
 
 
-def decode_increments(data: bytes) -> list[Increment]:
-    """Read a message of `item-signals`.
+def decode_increments(key: bytes | None, data: bytes | None) -> list[Taught]:
+    """Read a message of `item-signals`, of this version or of the first: a list, of the item of the key.
 
     Raises:
-        UnreadableSignals: it is not a list of increments.
+        UnreadableSignals: it is neither.
     """
     try:
-        return _increments_decoder.decode(data)
+        message = _increments_decoder.decode(data or b"")
+        if isinstance(message, _Message):
+            return message.items
+        if key:
+            return [Taught(key.decode(), message)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableSignals(f"damaged increments: {error}") from None
+    raise UnreadableSignals("a list of increments needs a key: the item's id")
 
 
 def view(row: ItemSignals, table: ItemTable, min_shoppers: int) -> RowView:

@@ -115,9 +115,10 @@ class KafkaBench:
 
     async def signals(self) -> list[tuple[str, Increment]]:
         return [
-            ((one.key or b"").decode(), increment)
+            (taught.item_id, increment)
             for one in await self.read(self.config.topics.item_signals)
-            for increment in decode_increments(one.value or b"")
+            for taught in decode_increments(one.key, one.value)
+            for increment in taught.increments
         ]
 
     async def attributions(self) -> list[Attribution]:

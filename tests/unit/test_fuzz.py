@@ -190,7 +190,8 @@ def _letter(random_: random.Random) -> list[tuple[str, bytes]]:
 
 
 def _increments() -> bytes:
-    return signals.encode_increments([signals.Increment("clicks/0", 3, NOW_MS, 1.0, [("cup", 1.0)], [], 9)])
+    one = signals.Increment("clicks/0", 3, NOW_MS, 1.0, [("cup", 1.0)], [], 9)
+    return signals.encode_increments({"mug": [one]})[0][1]
 
 
 def _toml(given: bytes) -> Any:
@@ -233,7 +234,11 @@ DECODERS = (
     ),
     Decoder("signals", _bytes(_row()), signals.decode, signals.UnreadableSignals, (tuple,)),
     Decoder(
-        "increments", _bytes(_increments()), signals.decode_increments, signals.UnreadableSignals, (list,)
+        "increments",
+        _bytes(_increments()),
+        lambda given: signals.decode_increments(b"mug", given),
+        signals.UnreadableSignals,
+        (list,),
     ),
     Decoder("logged lists", _bytes(_logged()), list_log.decode, InvalidMessage, (list_log.LoggedList,)),
     Decoder("kept lists", _bytes(_kept()), attribution.decode, attribution.UnreadableList, (tuple,)),

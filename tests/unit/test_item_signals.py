@@ -23,8 +23,8 @@ def _increment(offset: int, neighbour: str = "cup") -> Increment:
 
 
 def _message(place: int, *offsets: int, item_id: str = "mug") -> RawMessage:
-    value = encode_increments([_increment(offset) for offset in offsets])
-    return RawMessage(source(place, "item-signals"), item_id.encode(), value)
+    [(key, value)] = encode_increments({item_id: [_increment(offset) for offset in offsets]})
+    return RawMessage(source(place, "item-signals"), key.encode(), value)
 
 
 class Bench:
@@ -110,9 +110,11 @@ def test_conflicts_for_ever_make_the_batch_wait() -> None:
         (b"mug", None),
         (None, b"[]"),
         (b"", b"[]"),
-        (b"\xff", encode_increments([_increment(1)])),
+        (b"\xff", b'[{"source":"clicks/0","offset":1,"at_ms":1}]'),
         (b"mug", b"no json"),
         (b"mug", b'{"a":1}'),
+        (b"mug", b'{"items":[{"item_id":"","increments":[]}]}'),
+        (b"mug", b'{"items":[{"item_id":"mug","increments":[{"source":1}]}]}'),
         (b"mug", b'[{"source":1}]'),
         (b"mug", b'[{"source":"\xbe","offset":1,"at_ms":1}]'),
     ],

@@ -234,7 +234,7 @@ def test_a_row_that_others_change_for_ever_makes_the_batch_wait() -> None:
 
     store = Contested()
     folder = item_signals.SignalFolder(store, MemoryPublisher(), Telemetry())
-    one = encode_increments([item_signals.Increment("clicks/0", 1, NOW_MS, 1.0)])
+    [(_, one)] = encode_increments({"mug": [item_signals.Increment("clicks/0", 1, NOW_MS, 1.0)]})
     message = RawMessage(source(0, "item-signals"), b"mug", one)
     with pytest.raises(StateUnavailable):
         asyncio.run(folder.handle([message]))

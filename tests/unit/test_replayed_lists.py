@@ -101,10 +101,9 @@ class LiveShop(Shop):
         new = self.publisher.signals[self._folded :]
         self._folded = len(self.publisher.signals)
         messages = [
-            RawMessage(
-                raw_click(offset=place).source, item_id.encode(), signals.encode_increments([increment])
-            )
+            RawMessage(raw_click(offset=place).source, key.encode(), value)
             for place, (item_id, increment) in enumerate(new)
+            for key, value in signals.encode_increments({item_id: [increment]})
         ]
 
         async def fold() -> None:

@@ -366,9 +366,23 @@ def test_a_row_reads_back_as_it_was_written(new: list[Increment]) -> None:
     np.testing.assert_array_equal(read.backward, row.backward)
 
 
-@given(new_increments)
-def test_a_message_of_increments_reads_back_as_it_was_written(new: list[Increment]) -> None:
-    assert signals.decode_increments(signals.encode_increments(new)) == new
+@given(st.dictionaries(st.sampled_from(["mug", "cup", "tea pot"]), new_increments))
+def test_messages_of_increments_read_back_as_they_were_written(new: dict[str, list[Increment]]) -> None:
+    messages = signals.encode_increments(new)
+    read = [taught for key, value in messages for taught in signals.decode_increments(key.encode(), value)]
+    assert {taught.item_id: taught.increments for taught in read} == new
+    assert [key for key, _ in messages] == list(new)[:1]
+
+
+def test_what_is_too_much_for_one_message_goes_in_several() -> None:
+    pairs = [("x" * 200, 1.0)] * 24
+    new = {f"item-{number}": [Increment("clicks/0", number, NOW_MS, 1.0, pairs)] for number in range(200)}
+    messages = signals.encode_increments(new)
+    assert len(messages) == 3
+    assert max(len(value) for _, value in messages) < 1_000_000
+    read = [signals.decode_increments(None, value) for _, value in messages]
+    assert [some[0].item_id for some in read] == [key for key, _ in messages]
+    assert {one.item_id: one.increments for some in read for one in some} == new
 
 
 VERSION_1 = (
@@ -439,7 +453,7 @@ def test_a_row_cut_short_is_named(new: list[Increment], data: st.DataObject) -> 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'[{"source": "a"}]'])
 def test_damaged_increments_are_named(data: bytes) -> None:
     with pytest.raises(UnreadableSignals):
-        signals.decode_increments(data)
+        signals.decode_increments(b"mug", data)
 
 
 # Glimpses

@@ -64,6 +64,7 @@ class CatalogView:
 
     Args:
         new_index: makes an empty index for one more version of the encoder.
+        collecting: until `settle`, much comes at once: no index is made of it before `index` is called.
     """
 
     def __init__(
@@ -72,12 +73,15 @@ class CatalogView:
         text: TextIndex,
         telemetry: Telemetry,
         policy: Policy = DEFAULT_POLICY,
+        *,
+        collecting: bool = False,
     ) -> None:
         self.items = ItemTable(min_quality=policy.min_quality)
         self.text = text
         self.vocabulary = Vocabulary()
-        self.space = VectorSpace("", new_index())
+        self.space = VectorSpace("", new_index)
         self._new_index = new_index
+        self._collecting = collecting
         self._text_changed = False
         self._telemetry = telemetry
         self._sources: dict[str, Source] = {}
@@ -98,9 +102,18 @@ class CatalogView:
 
     def settle(self) -> None:
         """Begin, once the topic is read, with the version that encoded most, the active one among equals."""
+        self._collecting = False
+        self._commit_text()
         if self._serving is not None:
             self.space = self._spaces[min(self._serving.kept, key=self.missing)]
             self._take_over()
+
+    async def index(self) -> None:
+        """Make the indexes of the vectors that were collected; lists may be made meanwhile."""
+        for space in sorted(self._spaces.values(), key=lambda space: space is not self.space):
+            if space.collecting:
+                await space.index()
+                log.info("encoder version %s: the index of its vectors is made", space.version)
 
     def fill(self, version: str, changes: Iterable[tuple[str, ItemVector | None]]) -> None:
         """Give a new space what lay in the topic before it: records that are still in force."""
@@ -121,9 +134,8 @@ class CatalogView:
                 self._remove(item_id)
             else:
                 self._put(made)
-        if self._text_changed:  # a commit costs milliseconds, and most records only bring a vector
-            self.text.commit()
-            self._text_changed = False
+        if not self._collecting:
+            self._commit_text()
         self._take_over()
 
     @property
@@ -193,6 +205,11 @@ class CatalogView:
         ]
         return np.array(slots[:NEW_KEPT], np.int32)
 
+    def _commit_text(self) -> None:
+        if self._text_changed:  # a commit costs milliseconds, and most records only bring a vector
+            self.text.commit()
+            self._text_changed = False
+
     def _put(self, made: ItemVector) -> None:
         item = made.item
         known = self.items.get(item.item_id)
@@ -260,7 +277,7 @@ class CatalogView:
 
     def _open(self, version: str) -> VectorSpace:
         """Make the space of one more version: as large as the catalogue, and without a vector."""
-        space = self._spaces[version] = VectorSpace(version, self._new_index())
+        space = self._spaces[version] = VectorSpace(version, self._new_index, collecting=self._collecting)
         self._missing[version] = {item.item_id for item in self.items}
         for item_id in self._missing[version]:
             slot = self.items.slot(item_id)

@@ -326,6 +326,11 @@ class ExactIndex:
         self._vectors[slot], self._known[slot] = vector, True
         self._used = max(self._used, slot + 1)
 
+    def load(self, slots: IntArray, vectors: FloatArray) -> None:
+        """Add vectors."""
+        for slot, vector in zip(slots.tolist(), vectors, strict=True):
+            self.put(slot, vector)
+
     def remove(self, slot: int) -> None:
         """Forget a slot."""
         if slot < len(self._known):

@@ -258,6 +258,9 @@ class NearestIndex(Protocol):
     def put(self, slot: int, vector: FloatArray) -> None:
         """Add or replace the vector [384] of a slot."""
 
+    def load(self, slots: IntArray, vectors: FloatArray) -> None:
+        """Add the vectors [n, 384] of slots [n] that are not there yet, in any thread but one at a time."""
+
     def remove(self, slot: int) -> None:
         """Forget a slot; nothing happens where it is unknown."""
 

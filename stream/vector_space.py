@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from stream.core.items import FloatArray, IntArray
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from stream.core.items import BoolArray, FloatArray, IntArray
 from stream.core.vectors import ItemVectors
 from stream.ports import NearestIndex
+
+LOADED_AT_ONCE = 1_000
+"""Vectors that go into an index while nothing else is asked of the thread that does it."""
 
 
 class VectorSpace(ItemVectors):
@@ -15,26 +23,67 @@ class VectorSpace(ItemVectors):
 
     Args:
         version: of the encoder, "" for a space that stays empty.
-        index: an empty one.
+        new_index: makes an empty one.
+        collecting: vectors are only kept, and compared one by one, until `index` has made an index of them:
+            that of a large catalogue takes minutes, and lists need not wait for it.
     """
 
-    def __init__(self, version: str, index: NearestIndex) -> None:
+    def __init__(
+        self, version: str, new_index: Callable[[], NearestIndex], *, collecting: bool = False
+    ) -> None:
         super().__init__(version=version)
-        self._index = index
+        self._new_index = new_index
+        self._index = new_index()
+        self._findable: BoolArray = np.zeros(len(self.has_vector), np.bool_)
+        self._changed: set[int] = set()
+        self.collecting = collecting
 
     def put(self, slot: int, vector: FloatArray, *, findable: bool = True) -> None:
         """Add or replace the vector [384] of a slot; one that is not `findable` is near to nothing."""
         super().put(slot, vector)
-        if findable:
-            self._index.put(slot, vector)
-        else:
-            self._index.remove(slot)
+        self._note(slot, findable)
 
     def remove(self, slot: int) -> None:
         """Let a slot have no vector."""
         super().remove(slot)
-        self._index.remove(slot)
+        self._note(slot, False)
 
     def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
         """For each row of `vectors` [n, 384]: up to `limit` slots and cosines, nearest first."""
-        return self._index.search(vectors, limit)
+        return self._compare(vectors, limit) if self.collecting else self._index.search(vectors, limit)
+
+    async def index(self) -> None:
+        """Make the index of what was collected, in another thread, and search it from then on."""
+        index = self._new_index()
+        self._changed.clear()
+        slots = np.flatnonzero(self._findable).astype(np.int32)
+        for start in range(0, len(slots), LOADED_AT_ONCE):
+            some = slots[start : start + LOADED_AT_ONCE]
+            await asyncio.to_thread(index.load, some, self.vectors[some])
+        self._index, self.collecting = index, False
+        for slot in self._changed:
+            self._note(slot, bool(self._findable[slot]))
+        self._changed.clear()
+
+    def _note(self, slot: int, findable: bool) -> None:
+        while slot >= len(self._findable):
+            self._findable = np.concatenate([self._findable, np.zeros_like(self._findable)])
+        self._findable[slot] = findable
+        if self.collecting:
+            self._changed.add(slot)
+        elif findable:
+            self._index.put(slot, self.vectors[slot])
+        else:
+            self._index.remove(slot)
+
+    def _compare(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
+        """Search without an index: exact, and as long as there are vectors."""
+        cosines = vectors @ self.vectors.T
+        found = []
+        for row in cosines:
+            row[~self._findable] = -np.inf
+            best = np.argpartition(-row, limit)[:limit] if limit < len(row) else np.arange(len(row))
+            best = best[np.argsort(-row[best], kind="stable")]
+            best = best[row[best] > -np.inf]
+            found.append((best.astype(np.int32), row[best]))
+        return found

@@ -163,7 +163,7 @@ class Worker:
         parts.push_async_callback(redis.aclose)
         triton = triton_models.connect(config.triton)
         parts.push_async_callback(triton.close)
-        view = CatalogView(UsearchIndex, LexicalIndex(), telemetry, config.policy)
+        view = CatalogView(UsearchIndex, LexicalIndex(), telemetry, config.policy, collecting=True)
         control = VersionControl(
             config,
             view,
@@ -216,6 +216,7 @@ class Worker:
         await follower.caught_up.wait()
         view.settle()
         rules.book.catch_up()
+        run_until_closed(parts, view.index())
         await until_there("Redis", learnt.refresh, self._say)
 
         pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)

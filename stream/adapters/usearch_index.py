@@ -32,6 +32,10 @@ class UsearchIndex:
             self._index.remove(slot)
         self._index.add(slot, vector)
 
+    def load(self, slots: IntArray, vectors: FloatArray) -> None:
+        """Add the vectors [n, 384] of slots [n] that are not there yet; other threads go on meanwhile."""
+        self._index.add(slots.astype(np.uint64), vectors, threads=1)
+
     def remove(self, slot: int) -> None:
         """Forget a slot; nothing happens where it is unknown."""
         if slot in self._index:

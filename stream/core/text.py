@@ -31,11 +31,9 @@ def words(text: str) -> list[str]:
 
     Anything is accepted; what is neither letter nor digit separates words.
     """
-    folded = unicodedata.normalize("NFKD", text.translate(_SIGNS)).casefold()
-    folded = "".join(character for character in folded if not unicodedata.combining(character))
     found: list[str] = []
-    for word in _WORD.findall(_INCHES.sub(" inch ", unicodedata.normalize("NFC", folded))):
-        if found and _is_number(found[-1]) and _UNIT.fullmatch(word):
+    for word in _WORD.findall(_INCHES.sub(" inch ", _folded(text))):
+        if found and found[-1][0].isdigit() and _is_number(found[-1]) and _UNIT.fullmatch(word):
             found[-1] += word
         else:
             found.append(word.replace(",", ".")[:MAX_WORD_CHARS])
@@ -49,6 +47,15 @@ def joined(found: Sequence[str]) -> list[str]:
         for left, right in itertools.pairwise(found)
         if not (left[-1].isdigit() and right[0].isdigit()) and len(left) + len(right) <= MAX_WORD_CHARS
     ]
+
+
+def _folded(text: str) -> str:
+    """Lower case without accents and signs."""
+    if text.isascii():
+        return text.lower()
+    folded = unicodedata.normalize("NFKD", text.translate(_SIGNS)).casefold()
+    folded = "".join(character for character in folded if not unicodedata.combining(character))
+    return unicodedata.normalize("NFC", folded)
 
 
 def _is_number(word: str) -> bool:

@@ -152,6 +152,18 @@ def test_what_is_put_is_copied(index: NearestIndex) -> None:
     np.testing.assert_allclose(index.search(direction(1)[None], 1)[0][1], [1.0], atol=HALF_PRECISION)
 
 
+def test_what_is_loaded_at_once_is_found_and_can_be_replaced_and_removed(index: NearestIndex) -> None:
+    vectors = np.stack([direction(number) for number in range(6)])
+    index.load(np.array([4, 9, 2], np.int32), vectors[:3])
+    index.load(np.array([7], np.int32), vectors[3:4])
+    index.put(9, vectors[4])
+    index.remove(2)
+    found = [slots.tolist()[0] for slots, _ in index.search(vectors[[0, 3, 4]], 1)]
+    assert found == [4, 7, 9]
+    [(slots, _)] = index.search(vectors[:1], 9)
+    assert set(slots.tolist()) == {4, 7, 9}
+
+
 def test_usearch_finds_nearly_all_that_comparing_with_every_vector_finds() -> None:
     exact, graph = ExactIndex(), UsearchIndex()
     for index in (exact, graph):

@@ -32,9 +32,14 @@ class UsearchIndex:
             self._index.remove(slot)
         self._index.add(slot, vector)
 
-    def load(self, slots: IntArray, vectors: FloatArray) -> None:
+    @property
+    def memory_bytes(self) -> int:
+        """What the graph and its vectors take."""
+        return int(self._index.memory_usage)
+
+    def load(self, slots: IntArray, vectors: FloatArray, threads: int = 1) -> None:
         """Add the vectors [n, 384] of slots [n] that are not there yet; other threads go on meanwhile."""
-        self._index.add(slots.astype(np.uint64), vectors, threads=1)
+        self._index.add(slots.astype(np.uint64), vectors, threads=threads)
 
     def remove(self, slot: int) -> None:
         """Forget a slot; nothing happens where it is unknown."""

@@ -1,0 +1,109 @@
+"""Print what finding the nearest items costs as the catalogue grows: python load_tests/bench_retrieval.py
+
+Example:
+
+    python load_tests/bench_retrieval.py --sizes 10000,100000,1000000 --threads 8
+
+For each size: CPU of one search as a list makes it (three vectors, the 100 nearest of each), the share of the
+100 truly nearest that it finds, bytes of an item in memory (the graph, and the vector beside it that features
+are computed from), and what adding an item costs. Vectors are made up and seeded: groups within groups, with
+as many independent directions as the texts of a shop have, since directions at random are near to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the worker runs; before numpy is loaded
+
+import numpy as np
+
+from stream.adapters.usearch_index import UsearchIndex
+from stream.core.items import DIMENSIONS, FloatArray
+from stream.list_context import NEAREST
+
+DIRECTIONS = 60
+"""Independent ones, of falling weight: the spectrum of the encoder's vectors of a shop is about so."""
+GROUPS = (40, 2_000)
+SPREADS = (1.0, 0.8, 0.7)
+"""Of the groups, the groups within them, and the items there."""
+VECTORS_A_LIST = 3
+
+
+def made_up(count: int, random: np.random.Generator, shop: np.random.Generator) -> FloatArray:
+    """Unit vectors [count, 384] of one shop.
+
+    Args:
+        random: chooses the items.
+        shop: makes the groups; the same for all that belong together.
+    """
+    weights = 1.0 / np.sqrt(1.0 + np.arange(DIRECTIONS, dtype=np.float32) / 4)
+    axes = np.linalg.qr(shop.standard_normal((DIMENSIONS, DIRECTIONS)))[0].astype(np.float32)
+    outer = shop.standard_normal((GROUPS[0], DIRECTIONS)).astype(np.float32)
+    inner_of = shop.integers(GROUPS[0], size=GROUPS[1])
+    inner = shop.standard_normal((GROUPS[1], DIRECTIONS)).astype(np.float32)
+    inner = SPREADS[0] * outer[inner_of] + SPREADS[1] * inner
+    popular = shop.pareto(1.2, GROUPS[1]) + 0.05
+    chosen = random.choice(GROUPS[1], size=count, p=popular / popular.sum())
+    own = random.standard_normal((count, DIRECTIONS)).astype(np.float32)
+    vectors: FloatArray = ((inner[chosen] + SPREADS[2] * own) * weights) @ axes.T
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def nearest(vectors: FloatArray, asked: FloatArray) -> list[set[int]]:
+    """The truly nearest of each, by comparing with all."""
+    found = []
+    for one in asked:
+        cosines = vectors @ one
+        found.append(set(np.argpartition(-cosines, NEAREST)[:NEAREST].tolist()))
+    return found
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(size) for size in text.split(",")]
+
+
+def main() -> None:
+    """Measure as the command line says and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[10_000]
+    )
+    parser.add_argument("--threads", type=int, default=1, help="that build the graph (default %(default)s)")
+    parser.add_argument("--searches", type=int, default=1_000, help="default %(default)s")
+    parser.add_argument("--asked", type=int, default=200, help="vectors that recall is taken of")
+    given = parser.parse_args()
+    asked = made_up(given.searches * VECTORS_A_LIST, np.random.default_rng(2), np.random.default_rng(1))
+    print("    items  ms of CPU a search  of the first  recall@100  bytes an item: graph  vector  µs to add")
+    first_ms = None
+    for size in given.sizes:
+        vectors = made_up(size, np.random.default_rng(3), np.random.default_rng(1))
+        index = UsearchIndex()
+        began_s = time.process_time()
+        index.load(np.arange(size, dtype=np.int32), vectors, threads=given.threads)
+        add_us = (time.process_time() - began_s) / size * 1e6
+        for several in (asked[:VECTORS_A_LIST], asked[VECTORS_A_LIST : 2 * VECTORS_A_LIST]):
+            index.search(several, NEAREST)
+        began_s = time.process_time()
+        for start in range(0, len(asked), VECTORS_A_LIST):
+            index.search(asked[start : start + VECTORS_A_LIST], NEAREST)
+        search_ms = (time.process_time() - began_s) / given.searches * 1e3
+        first_ms = first_ms or search_ms
+        some = asked[:: max(1, len(asked) // given.asked)][: given.asked]
+        found = [set(slots.tolist()) for slots, _ in index.search(some, NEAREST)]
+        true = nearest(vectors, some)
+        recall = np.mean([len(one & other) / NEAREST for one, other in zip(found, true, strict=True)])
+        print(
+            f"{size:9d}  {search_ms:18.3f}  {search_ms / first_ms:12.2f}  {recall:10.3f}"
+            f"  {index.memory_bytes / size:21.0f}  {vectors.nbytes / size:6.0f}  {add_us:9.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

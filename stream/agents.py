@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,6 +100,8 @@ class BatchAgent:
         publisher: where a message that makes the handler fail is set aside.
         batch_max: most messages in a batch.
         saved: is told of a batch whose effects are all saved, before it is acknowledged.
+        gather_s: how long a batch that is not full waits for more. Nobody waits for what has time, and many
+            small batches cost more than a few.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class BatchAgent:
         telemetry: Telemetry,
         batch_max: int,
         saved: Handler | None = None,
+        gather_s: float = 0.0,
     ) -> None:
         self.name = name
         self.waiting_for = ""
@@ -122,6 +126,7 @@ class BatchAgent:
         self._telemetry = telemetry
         self._batch_max = batch_max
         self._saved = saved
+        self._gather_s = gather_s
 
     def attach(self, app: faust.App, *topics: str) -> None:
         """Subscribe to topics; one agent on several sees them in one order."""
@@ -158,9 +163,7 @@ class BatchAgent:
 
     async def _work(self, stream: StreamT[bytes], queue: asyncio.Queue[EventT[bytes]]) -> None:
         while True:
-            batch = [await queue.get()]
-            while len(batch) < self._batch_max and not queue.empty():
-                batch.append(queue.get_nowait())
+            batch = await self._take(queue)
             self._telemetry.batch_size.labels(self.name).observe(len(batch))
             messages = [_raw(event) for event in batch]
             await self._finish(messages)
@@ -171,6 +174,18 @@ class BatchAgent:
                 self._in_hand[_at(event)] -= 1
                 self._done[_at(event)] += 1
             self._telemetry.last_progress.set_to_current_time()
+
+    async def _take(self, queue: asyncio.Queue[EventT[bytes]]) -> list[EventT[bytes]]:
+        """Wait for a message, and take what is there with it."""
+        batch = [await queue.get()]
+        if self._gather_s:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._gather_s):
+                    while len(batch) < self._batch_max:
+                        batch.append(await queue.get())
+        while len(batch) < self._batch_max and not queue.empty():
+            batch.append(queue.get_nowait())
+        return batch
 
     async def _finish(self, messages: Sequence[RawMessage]) -> None:
         """Return once every message is handled or set aside."""

@@ -85,6 +85,8 @@ MEMORY_S = 10.0
 MARKS_S = 2.0
 DRAIN_S = 8.0
 CLOSE_S = 2.0
+GATHER_S = 0.2
+"""What was learnt is folded so much later: lists read rows that are up to `learnt.ROW_AGE_S` old anyway."""
 
 
 def run_worker(config: Config) -> int:
@@ -316,12 +318,13 @@ class Worker:
             telemetry,
         )
         folder = SignalFolder(signals, publisher, telemetry, signal_marks)
-        for app, name, handle, saved, read in (
-            (events_app, "events", recommender.handle, event_marks.advance, (topics.clicks, topics.searches)),
-            (background_app, "items", writer.handle, None, (topics.items,)),
-            (background_app, "signals", folder.handle, signal_marks.advance, (topics.item_signals,)),
+        of_events, learn = (topics.clicks, topics.searches), signal_marks.advance
+        for app, name, handle, saved, read, gather_s in (
+            (events_app, "events", recommender.handle, event_marks.advance, of_events, 0.0),
+            (background_app, "items", writer.handle, None, (topics.items,), 0.0),
+            (background_app, "signals", folder.handle, learn, (topics.item_signals,), GATHER_S),
         ):
-            agent = BatchAgent(name, handle, publisher, telemetry, config.worker.batch_max, saved)
+            agent = BatchAgent(name, handle, publisher, telemetry, config.worker.batch_max, saved, gather_s)
             agent.attach(app, *read)
             self._agents.append(agent)
 

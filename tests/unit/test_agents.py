@@ -331,6 +331,42 @@ def test_all_that_waits_is_one_batch_up_to_the_bound() -> None:
     assert max(map(len, batches)) == 8
 
 
+def test_an_agent_that_has_time_waits_for_a_full_batch() -> None:
+    class Dripping(FakeStream):
+        """Gives one message only when all before it were taken."""
+
+        async def events(self) -> Any:
+            async for event in super().events():
+                yield event
+                for _ in range(20):
+                    await asyncio.sleep(0)
+
+    async def scenario() -> list[list[int]]:
+        handler = Handler()
+        stream = Dripping(_messages(16))
+        agent = BatchAgent("signals", handler, MemoryPublisher(), Telemetry(), 8, gather_s=600)
+        consuming = asyncio.ensure_future(agent._consume(stream))  # type: ignore[arg-type]
+        await _until(lambda: len(stream.acked) == 16)
+        consuming.cancel()
+        return handler.batches
+
+    assert asyncio.run(scenario()) == [list(range(8)), list(range(8, 16))]
+
+
+def test_what_has_waited_long_enough_is_worked_on_though_the_batch_is_not_full() -> None:
+    async def scenario() -> list[list[int]]:
+        handler = Handler()
+        stream = FakeStream(_messages(3))
+        agent = BatchAgent("signals", handler, MemoryPublisher(), Telemetry(), 8, gather_s=0.001)
+        consuming = asyncio.ensure_future(agent._consume(stream))  # type: ignore[arg-type]
+        await _until(lambda: len(stream.acked) == 3)
+        consuming.cancel()
+        return handler.batches
+
+    batches = asyncio.run(scenario())
+    assert [offset for batch in batches for offset in batch] == [0, 1, 2]
+
+
 def test_a_message_keeps_its_place_time_bytes_and_headers() -> None:
     sent = raw_click(offset=7, partition=3, at_ms=1_790_000_000_123)._replace(headers=(("a", b"1"),))
 

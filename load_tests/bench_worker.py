@@ -51,8 +51,8 @@ from stream.adapters.kafka_sender import Sender
 from stream.adapters.kafka_topics import create_topics
 from stream.cli.progress import progress_bar
 from stream.config import Config, load_config
-from stream.core.events import ClickMessage, SearchMessage
-from stream.demo.data import DemoData, built_in, composed
+from stream.core.events import ClickMessage, ItemMessage, SearchMessage
+from stream.demo.data import built_in, composed
 from stream.local.stack import Stack
 
 STEP_MS = 50
@@ -101,7 +101,9 @@ class Phase(NamedTuple):
 class Worker:
     """One worker with topics, keys and a catalogue of its own."""
 
-    def __init__(self, stack: Stack, folder: Path, command: Sequence[str], shop: DemoData) -> None:
+    def __init__(
+        self, stack: Stack, folder: Path, command: Sequence[str], items: Sequence[ItemMessage]
+    ) -> None:
         name = uuid.uuid4().hex[:8]
         env = {
             "STREAMREC_KAFKA__BOOTSTRAP": stack.endpoints.kafka,
@@ -113,7 +115,7 @@ class Worker:
             **{f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{name}" for topic in TOPICS},
         }
         self.config: Config = load_config(env=env)
-        self._env, self._folder, self._command, self._shop = env, folder, command, shop
+        self._env, self._folder, self._command, self._items = env, folder, command, items
         self._published = 0
 
     async def start(self) -> None:
@@ -125,10 +127,10 @@ class Worker:
             raise SystemExit(f"the worker ended by itself: see {self.process.log}")
         async with producer(self.config.kafka) as client:
             sender = Sender(client, self.config.topics)
-            for item in self._shop.items:
+            for item in self._items:
                 await sender.send(item)
             await sender.flush()
-        wanted = len(self._shop.items)
+        wanted = len(self._items)
         await self._until(
             lambda found: (
                 found.get("streamrec_catalogue_items", 0) >= wanted
@@ -258,14 +260,23 @@ def all_at_once(
     return mixed
 
 
+def _catalogue(
+    items: Sequence[ItemMessage], events: Iterable[ClickMessage | SearchMessage], count: int
+) -> list[ItemMessage]:
+    """So many products, first those that events are about."""
+    touched = {event.item_id for event in events if isinstance(event, ClickMessage)}
+    return sorted(items, key=lambda item: item.item_id not in touched)[:count]
+
+
 async def measure(
     stack: Stack, folder: Path, command: Sequence[str], given: argparse.Namespace
 ) -> dict[str, Phase]:
     """Run one build through all phases."""
     shop = composed(given.data, given.seed) if given.data else built_in(given.seed)
     counts = (given.past, round(given.rate * given.seconds), given.backlog)
-    events = iter(all_at_once(shop.events, sum(counts), given.shoppers, given.seed))
-    worker = Worker(stack, folder, command, shop)
+    mixed = all_at_once(shop.events, sum(counts), given.shoppers, given.seed)
+    events = iter(mixed)
+    worker = Worker(stack, folder, command, _catalogue(shop.items, mixed, given.items))
     await worker.start()
     try:
         await worker.take(islice(events, counts[0]))
@@ -342,6 +353,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=40.0, help="events a second of the steady phase")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the steady phase")
     parser.add_argument("--backlog", type=int, default=3_000, help="events published at once")
+    parser.add_argument("--items", type=int, default=2_000, help="most products (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="chooses who does what")
     parser.add_argument("--data", type=Path, help="composed data, as `python -m stream.demo --data` takes it")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="stacks of the last worker, by py-spy")

@@ -82,7 +82,8 @@ def arrivals(
 
 def rate_at(profile: Profile, rate: float, seconds: float, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """The rate that a profile asks for at times, events a second."""
-    return rate * profile.shape(at_s, seconds)
+    rates: NDArray[np.float64] = profile.shape(at_s, seconds) * rate
+    return rates
 
 
 def _expected(

@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ProfileName = StrEnum("ProfileName", {name: name for name in PROFILES})
+ProfileName = StrEnum("ProfileName", {name: name for name in PROFILES})  # type: ignore[misc]
 STEADY = ProfileName("steady")
 ABOUT = "; ".join(f"{name}: {profile.about}" for name, profile in PROFILES.items())
 
@@ -142,7 +142,6 @@ def run_once(
         shopper_skew=shopper_skew,
         item_skew=item_skew,
         processes=processes,
-        file=config,
         metrics=tuple(metrics or ()),
     )
 
@@ -214,7 +213,6 @@ def saturate(
         shopper_skew=shopper_skew,
         item_skew=item_skew,
         processes=processes,
-        file=config,
         metrics=tuple(metrics or ()),
     )
 

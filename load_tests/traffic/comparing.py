@@ -132,7 +132,7 @@ def _rate(part: str) -> tuple[Callable[[Run], NDArray[np.float64]], Callable[[Dr
 
 def _cpu(before: Run, after: Run, name: str) -> Drawn | None:
     """Differences of milliseconds of CPU a list, the samples of each run drawn again."""
-    means = []
+    means: list[Drawn] = []
     for seed, run in enumerate((before, after), 1):
         spent = np.array([one.cpu[name] for one in run.samples if name in one.cpu])
         lists = run.counts.get("lists", 0)
@@ -141,14 +141,16 @@ def _cpu(before: Run, after: Run, name: str) -> Drawn | None:
         drawn = _drawings(seed, len(spent)) @ spent
         cpu_ms = run.used[name].cpu_ms_per_list or 0.0
         means.append(drawn / max(1e-9, float(spent.sum())) * cpu_ms)
-    return means[1] - means[0]
+    difference: Drawn = means[1] - means[0]
+    return difference
 
 
 def _difference(tables: Sequence[NDArray[np.float64]], of_sums: Callable[[Drawn], Drawn]) -> Drawn | None:
     if min(len(table) for table in tables) < 2:
         return None
     first, second = (of_sums(_drawings(seed, len(table)) @ table) for seed, table in enumerate(tables, 1))
-    return second - first
+    difference: Drawn = second - first
+    return difference
 
 
 def _drawings(seed: int, count: int) -> NDArray[np.float64]:

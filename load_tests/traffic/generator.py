@@ -56,7 +56,6 @@ class Order(msgspec.Struct, frozen=True, tag=True):
     shopper_skew: float
     item_skew: float
     products: str
-    config: str | None
     index: int
     processes: int
 
@@ -327,7 +326,7 @@ def tell(told: Told) -> None:
 
 async def work(order: Order, products: list[Product]) -> None:
     """Connect, say so, wait for the start, and do it. Raises `Unavailable` where Kafka does not answer."""
-    config = load_config(order.config)
+    config = load_config()
     shoppers = Shoppers(order.run, products)
     topic = config.topics.recommendations
     async with producer(config.kafka, linger_ms=0) as client, consumer(config.kafka) as reader:

@@ -47,7 +47,7 @@ async def make_items(
     end_s = time.monotonic() + FOLLOWED_S
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as http:
         while (followed := await _followed(http, metrics)) < count:
-            told(followed, "encoded")
+            told(int(followed), "encoded")
             if time.monotonic() > end_s:
                 raise Unavailable(
                     f"a worker follows {followed} of {count} made-up products after {FOLLOWED_S:.0f} s"

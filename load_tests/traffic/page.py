@@ -170,7 +170,8 @@ def _latency_plot(run: Run) -> str:
     for check in run.checks:
         if check.name == "latency_p99_ms":
             axes.axhline(check.limit, color="#b00020", linewidth=0.8, label="limit of p99")
-    axes.set(xlabel="s", ylabel="ms", yscale="log", title="by when events were meant to be sent")
+    axes.set(xlabel="s, by when events were meant to be sent", ylabel="ms")
+    _logarithmic(axes)
     axes.legend(fontsize="small", ncols=3)
     return svg(figure, "Latency over time")
 
@@ -182,7 +183,8 @@ def _tail_plot(run: Run) -> str:
             whole = Histogram.of(times.histogram)
             axes.plot(1 / (1 - TAIL / 100), [max(0.1, whole.percentile_ms(one)) for one in TAIL], label=name)
     ticks = {"50 %": 2, "90 %": 10, "99 %": 100, "99.9 %": 1_000, "99.99 %": 10_000}
-    axes.set(xlabel="of all events", ylabel="ms", xscale="log", yscale="log")
+    axes.set(xlabel="of all events", ylabel="ms", xscale="log")
+    _logarithmic(axes)
     axes.set_xticks(list(ticks.values()), list(ticks))
     axes.legend()
     return svg(figure, "Percentiles of latency and freshness")
@@ -192,12 +194,12 @@ def _throughput_plot(run: Run) -> str:
     figure, axes = _axes()
     at_s = [one.at_s + run.interval_s / 2 for one in run.slices]
     answered = [one.sent - one.unanswered for one in run.slices]
-    for label, counted in (
-        ("events sent", [one.sent for one in run.slices]),
-        ("of these answered", answered),
-        ("lists read", [one.lists for one in run.slices]),
+    for label, style, counted in (
+        ("events sent", "-", [one.sent for one in run.slices]),
+        ("of these answered", "--", answered),
+        ("lists read", "-", [one.lists for one in run.slices]),
     ):
-        axes.plot(at_s, [count / run.interval_s for count in counted], label=label)
+        axes.plot(at_s, [count / run.interval_s for count in counted], style, label=label)
     axes.set(xlabel="s", ylabel="a second", ylim=(0, None))
     axes.legend()
     return svg(figure, "Events and lists a second")
@@ -293,7 +295,8 @@ def _probes_plot(found: Saturation) -> str:
             label="held" if held else "broken",
         )
     axes.axvspan(found.highest.low, found.highest.high, alpha=0.2, label=f"highest rate, {CONFIDENCE:.0%}")
-    axes.set(xlabel="events a second", ylabel="latency p99, ms", xscale="log", yscale="log")
+    axes.set(xlabel="events a second", ylabel="latency p99, ms", xscale="log")
+    _logarithmic(axes)
     axes.legend()
     return svg(figure, "Latency of each probe")
 
@@ -333,6 +336,16 @@ def _interval(found: Interval) -> str:
     if found.low is None or found.high is None:
         return said(found.value)
     return f"{said(found.value)} <small>({said(found.low)} to {said(found.high)})</small>"
+
+
+def _logarithmic(axes: Any) -> None:
+    """Have heights grow by factors, and their numbers written out."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _axes() -> tuple[Any, Any]:

@@ -170,6 +170,7 @@ class Saturation(msgspec.Struct, frozen=True, tag="saturation", tag_field="kind"
 
 
 Result = Run | Saturation
+_decoder = msgspec.json.Decoder(Result)
 
 
 def read(path: Path) -> Result:
@@ -179,7 +180,7 @@ def read(path: Path) -> Result:
         WrongFile: it cannot be read, or is of another kind or version.
     """
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Result)
+        found: Result = _decoder.decode(path.read_bytes())
         if found.version != VERSION:
             raise WrongFile(f"{path}: is of version {found.version}, not {VERSION}: make it anew")
         for part in found.slices if isinstance(found, Run) else ():

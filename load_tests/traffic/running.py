@@ -22,7 +22,7 @@ import psutil
 
 from stream.adapters.kafka_clients import producer
 from stream.adapters.kafka_reading import last_values
-from stream.config import Config
+from stream.config import ENV_FILE, ENV_PREFIX, Config, environment_of
 from stream.core.events import ItemMessage
 from stream.errors import Unavailable
 from stream.local.processes import die_with_parent
@@ -51,7 +51,7 @@ _told = msgspec.json.Decoder(Told)
 
 
 class Plan(NamedTuple):
-    """What is to be run. `processes` is None where it is to be chosen; `file` is the settings' file."""
+    """What is to be run. `processes` is None where it is to be chosen."""
 
     profile: str
     rate: float
@@ -63,7 +63,6 @@ class Plan(NamedTuple):
     shopper_skew: float = 0.8
     item_skew: float = 1.0
     processes: int | None = None
-    file: Path | None = None
     metrics: tuple[str, ...] = ()
 
 
@@ -120,6 +119,7 @@ async def run_load(
     with tempfile.TemporaryDirectory(prefix="streamrec-load-") as folder:
         products = Path(folder) / "products.json"
         products.write_bytes(msgspec.json.encode(catalogue.products))
+        environment = _environment(config, Path(folder))
         orders = [
             Order(
                 run=run,
@@ -134,7 +134,6 @@ async def run_load(
                 shopper_skew=plan.shopper_skew,
                 item_skew=plan.item_skew,
                 products=str(products),
-                config=None if plan.file is None else str(plan.file.absolute()),
                 index=index,
                 processes=processes,
             )
@@ -142,7 +141,9 @@ async def run_load(
         ]
         said(-plan.warm_up_s, "connecting")
         async with AsyncExitStack() as opened:
-            generators = [await opened.enter_async_context(_generator(order, config)) for order in orders]
+            generators = [
+                await opened.enter_async_context(_generator(order, environment)) for order in orders
+            ]
             async with asyncio.timeout(READY_S):
                 await asyncio.gather(*(one.ready() for one in generators))
             began_s = time.monotonic() + LEAD_S + plan.warm_up_s
@@ -168,26 +169,20 @@ async def _watched(
     began_s: float,
     said: Said,
 ) -> list[Done]:
-    """Wait for the generators while all the rest goes on beside them."""
-    beside = [
-        asyncio.create_task(watcher.run(began_s)),
-        asyncio.create_task(_show(generators, watcher, began_s, said)),
-    ]
-    share = PROFILES[plan.profile].churn
-    if share:
-        beside.append(asyncio.create_task(churn(config, catalogue.messages, plan.rate * share, plan.seed)))
+    """Wait for the generators while all the rest goes on beside them; whatever fails first ends it all."""
+    work = [watcher.run(began_s), _show(generators, watcher, began_s, said)]
+    if share := PROFILES[plan.profile].churn:
+        work.append(churn(config, catalogue.messages, plan.rate * share, plan.seed))
     try:
-        finishing = asyncio.gather(*(one.done() for one in generators))
-        await asyncio.wait([finishing, *beside], return_when=asyncio.FIRST_COMPLETED)
-        for task in beside:
-            if task.done():
-                finishing.cancel()
-                task.result()
-        return list(await finishing)
-    finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            beside = [tasks.create_task(one) for one in work]
+            ends = [tasks.create_task(one.done()) for one in generators]
+            done = [await end for end in ends]
+            for task in beside:
+                task.cancel()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return done
 
 
 async def _show(generators: Sequence[_Generator], watcher: Watcher, began_s: float, said: Said) -> None:
@@ -202,6 +197,14 @@ async def _show(generators: Sequence[_Generator], watcher: Watcher, began_s: flo
             f"p99 {recent.percentile_ms(99):.0f} ms" + ("" if lag is None else f", lag {lag}")
         )
         said(time.monotonic() - began_s, note)
+
+
+def _environment(config: Config, folder: Path) -> dict[str, str]:
+    """What makes a generator find its code, and load this configuration and no other."""
+    nothing = folder / "streamrec.toml"
+    nothing.touch()
+    others = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    return {**others, **environment_of(config), ENV_FILE: str(nothing), "PYTHONPATH": str(HERE)}
 
 
 class _Generator:
@@ -234,20 +237,15 @@ class _Generator:
         line = await self._process.stdout.readline()
         if not line:
             raise Unavailable(f"a generator of load ended by itself with {await self._process.wait()}")
-        told = _told.decode(line)
+        told: Told = _told.decode(line)
         if isinstance(told, Failed):
             raise Unavailable(told.message)
         return told
 
 
 @asynccontextmanager
-async def _generator(order: Order, config: Config) -> AsyncIterator[_Generator]:
+async def _generator(order: Order, environment: dict[str, str]) -> AsyncIterator[_Generator]:
     """Start a generator, give it its order, and have it gone at the end."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(HERE),
-        "STREAMREC_KAFKA__BOOTSTRAP": config.kafka.bootstrap,
-    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "traffic.generator"),
         stdin=asyncio.subprocess.PIPE,

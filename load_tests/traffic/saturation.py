@@ -53,9 +53,8 @@ class Belief:
         """The median of what is left, and bounds."""
         cumulated = np.cumsum(self._weights)
         shares = ((1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2)
-        low, middle, high = (
-            float(self._rates[min(STEPS - 1, np.searchsorted(cumulated, one))]) for one in shares
-        )
+        at = np.minimum(np.searchsorted(cumulated, shares), STEPS - 1)
+        low, middle, high = self._rates[at].tolist()
         return Found(Interval(middle, low, high), len(self.outcomes) == 2)
 
 

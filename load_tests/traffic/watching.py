@@ -27,6 +27,8 @@ EVERY_S = 1.0
 FAMILY_EVERY = 10
 """Every so many samples it is looked for new children of a process."""
 HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
+GROWTH_S = 120.0
+"""What memory grows by an hour is not told of shorter runs."""
 OWN = "load"
 COUNTERS = (
     *("streamrec_events", "streamrec_lists", "streamrec_degraded_lists", "streamrec_dead_letters"),
@@ -95,7 +97,8 @@ class Watcher:
         for name, first_s in self._first_cpu_s.items():
             cpu_s = max(0.0, self._last_cpu_s.get(name, first_s) - first_s)
             points = [(one.at_s, one.memory_mb[name]) for one in self.samples if name in one.memory_mb]
-            growth = slope([at_s for at_s, _ in points], [mb for _, mb in points])
+            long = bool(points) and points[-1][0] - points[0][0] >= GROWTH_S
+            growth = slope([at_s for at_s, _ in points], [mb for _, mb in points]) if long else None
             found[name] = Use(
                 cpu_s,
                 cpu_s * 1_000 / lists if lists else None,
@@ -127,16 +130,18 @@ class Watcher:
             if count:
                 total = _total(since, "streamrec_batch_messages_sum", {"agent": agent})
                 found[f"worker: {agent}"] = Batches(int(count), total / count)
-        for model in sorted({labels["model"] for _, labels in _labelled(since, "nv_inference_exec_count")}):
+        for model in sorted(
+            {labels["model"] for _, labels in _labelled(since, "nv_inference_exec_count_total")}
+        ):
             asked = {"model": model}
-            executions = _total(since, "nv_inference_exec_count", asked)
-            requests = _total(since, "nv_inference_request_success", asked)
+            executions = _total(since, "nv_inference_exec_count_total", asked)
+            requests = _total(since, "nv_inference_request_success_total", asked)
             if executions and requests:
                 found[f"Triton: {model}"] = Batches(
                     int(executions),
-                    _total(since, "nv_inference_count", asked) / executions,
-                    _total(since, "nv_inference_queue_duration_us", asked) / requests / 1_000,
-                    _total(since, "nv_inference_compute_infer_duration_us", asked) / requests / 1_000,
+                    _total(since, "nv_inference_count_total", asked) / executions,
+                    _total(since, "nv_inference_queue_duration_us_total", asked) / requests / 1_000,
+                    _total(since, "nv_inference_compute_infer_duration_us_total", asked) / requests / 1_000,
                 )
         return found
 
@@ -239,9 +244,9 @@ def _places(config: Config, metrics: Sequence[str]) -> dict[str, tuple[str, int]
         host, _, port = address.rpartition(":")
         if port.isdigit():
             found[name] = (host.strip("[]"), int(port))
-    for number, url in enumerate(metrics):
+    for url in metrics:
         place = urlsplit(url)
-        found[f"metrics {number}"] = (place.hostname or "", place.port or 80)
+        found[f"worker {place.netloc}"] = (place.hostname or "", place.port or 80)
     return found
 
 
@@ -274,7 +279,8 @@ class Lag:
         if not any(at in committed for at in self._partitions):
             return None
         # A partition that nothing was ever committed of has no lag that could be told.
-        return sum(max(0, ends[at] - committed[at].offset) for at in self._partitions if at in committed)
+        behind: list[int] = [ends[at] - committed[at].offset for at in self._partitions if at in committed]
+        return sum(max(0, one) for one in behind)
 
 
 def _labelled(

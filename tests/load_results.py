@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from traffic.slo import Slo, judge
 MACHINE = Machine(2, "a processor", 24_000, "Linux", "3.11")
 
 
+@cache
 def a_run(
     latency_ms: float = 40.0, *, seed: int = 1, seconds: int = 30, unanswered: int = 0, **settings: Any
 ) -> Run:
@@ -97,6 +99,7 @@ def a_run(
     )
 
 
+@cache
 def a_saturation() -> Saturation:
     """A search that found a limit."""
     best = a_run()

@@ -100,4 +100,5 @@ def _expected(
 def _zipf(count: int, skew: float) -> NDArray[np.float64]:
     """The share of the first so many ranks in all draws."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -skew
-    return np.cumsum(weights) / weights.sum()
+    shares: NDArray[np.float64] = np.cumsum(weights) / weights.sum()
+    return shares

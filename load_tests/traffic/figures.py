@@ -75,7 +75,8 @@ class Histogram:
 
     @property
     def mean_ms(self) -> float:
-        return float(self._counts.get_mean_value()) / 1_000
+        values_ms, counts = self.counts()
+        return float(values_ms @ counts / counts.sum()) if self.count else 0.0
 
     def percentile_ms(self, percent: float) -> float:
         """The time that so many of a hundred do not exceed; 0 where there are none."""

@@ -76,14 +76,15 @@ class _Listed(NamedTuple):
 
 
 class _Shopper:
-    __slots__ = ("events", "first", "lists", "sequence")
+    """One who has events that wait."""
+
+    __slots__ = ("events", "first", "lists")
 
     def __init__(self) -> None:
         self.events: dict[str, _Event] = {}
         self.lists: deque[_Listed] = deque()
         self.first = 0
         """How many lists came before the first of `lists`."""
-        self.sequence = -1
 
 
 class Joining:
@@ -99,6 +100,7 @@ class Joining:
     def __init__(self, answered: Callable[[Answer], None]) -> None:
         self._answered = answered
         self._shoppers: dict[str, _Shopper] = {}
+        self._sequences: dict[str, int] = {}
         self._events: dict[str, _Event] = {}
         self._tentative = 0
         self.lists = 0
@@ -112,6 +114,7 @@ class Joining:
 
     def sent(self, event_id: str, user: str, intended_s: float) -> None:
         """Note an event that is on its way to the broker."""
+        self._sequences.setdefault(user, -1)
         shopper = self._shoppers.setdefault(user, _Shopper())
         event = _Event(event_id, user, intended_s, shopper.first + len(shopper.lists))
         shopper.events[event_id] = self._events[event_id] = event
@@ -121,26 +124,30 @@ class Joining:
         event = self._events.get(event_id)
         if event is not None:
             event.place = place
-            self._settle(self._shoppers[event.user])
+            self._settle(event.user, self._shoppers[event.user])
 
     def lost(self, event_id: str) -> None:
         """Note that the broker did not take an event."""
         event = self._events.pop(event_id)
-        del self._shoppers[event.user].events[event_id]
+        shopper = self._shoppers[event.user]
+        del shopper.events[event_id]
+        self._settle(event.user, shopper)
 
     def listed(self, head: ListHead, appended_ms: int, read_s: float) -> bool:
         """Note a list; returns whether it is one of these shoppers'."""
-        shopper = self._shoppers.get(head.user_id)
-        if shopper is None or head.reordered:
+        before = self._sequences.get(head.user_id)
+        if before is None or head.reordered:
             return False
         self.lists += 1
         self.degraded += bool(head.degraded)
-        if head.sequence <= shopper.sequence:
+        if head.sequence <= before:
             self.repeated += 1
             return True
-        shopper.sequence = head.sequence
-        shopper.lists.append(_Listed(head, appended_ms, read_s, self._events.get(head.trigger.event_id)))
-        self._settle(shopper)
+        self._sequences[head.user_id] = head.sequence
+        if shopper := self._shoppers.get(head.user_id):
+            trigger = self._events.get(head.trigger.event_id)
+            shopper.lists.append(_Listed(head, appended_ms, read_s, trigger))
+            self._settle(head.user_id, shopper)
         return True
 
     def conclude(self) -> list[float]:
@@ -153,7 +160,8 @@ class Joining:
                 unanswered.append(event.intended_s)
         return unanswered
 
-    def _settle(self, shopper: _Shopper) -> None:
+    def _settle(self, user: str, shopper: _Shopper) -> None:
+        """Look at what became known, and forget what no event waits for any more."""
         end = shopper.first + len(shopper.lists)
         for event in list(shopper.events.values()):
             while event.place is not None and event.seen < end:
@@ -163,7 +171,10 @@ class Joining:
                 event.seen += 1
                 if how == "answered":
                     break
-        needed = min((event.seen for event in shopper.events.values()), default=end)
+        if not shopper.events:
+            del self._shoppers[user]
+            return
+        needed = min(event.seen for event in shopper.events.values())
         while shopper.first < needed:
             shopper.lists.popleft()
             shopper.first += 1

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from traffic.joining import Answer, Joining, ListHead, Place, Trigger
 
 CLICK_1, CLICK_2, SEARCH = (
@@ -120,3 +123,49 @@ def test_lists_of_others_are_passed_over_and_what_kafka_did_not_take_waits_for_n
     told.joining.lost("a")
     assert told.joining.waiting == 0
     assert told.joining.conclude() == []
+
+
+@given(st.data())
+def test_whatever_batches_a_worker_makes_every_event_is_answered_by_the_list_that_covers_it(
+    data: Any,
+) -> None:
+    """Two partitions are taken in batches of their own pace; acknowledgements and lists come in any order."""
+    topics = data.draw(st.lists(st.sampled_from(["clicks", "searches"]), min_size=1, max_size=12))
+    ahead = {"clicks": 0, "searches": 0}
+    places = []
+    for at, topic in enumerate(topics):
+        places.append(Place(topic, 0, ahead[topic], 100 + 10 * at))
+        ahead[topic] += 1
+    left = {topic: [at for at, one in enumerate(topics) if one == topic] for topic in ahead}
+    covered: dict[int, int] = {}
+    lists = []
+    pace = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=8))
+    for counts in [*pace, (len(topics), len(topics))]:
+        taken = []
+        for waiting, count in zip(left.values(), counts, strict=True):
+            taken += waiting[:count]
+            del waiting[:count]
+        if taken:
+            covered |= dict.fromkeys(taken, len(lists))
+            lists.append(max(taken))
+
+    told = Told()
+    for at in range(len(topics)):
+        told.joining.sent(str(at), "ann", float(at))
+    steps = data.draw(st.permutations([*range(len(topics)), *["list"] * len(lists)]))
+    read = 0
+    for step in steps:
+        if step == "list":
+            told.list_for(str(lists[read]), places[lists[read]], 1_000 + read, 1_000.0 + read)
+            read += 1
+        else:
+            told.joining.acknowledged(str(step), places[step])
+    assert told.joining.conclude() == []
+    assert told.joining.waiting == 0
+    assert sorted(told.answers) == [float(at) for at in range(len(topics))]
+    for at, answer in ((int(at_s), answer) for at_s, answer in told.answers.items()):
+        if answer.how == "coalesced_across_topics":
+            assert answer.read_s <= 1_000 + covered[at], "the first that may have covered it"
+            assert lists[int(answer.read_s) - 1_000] > at
+        else:
+            assert answer.read_s == 1_000 + covered[at]

@@ -38,7 +38,7 @@ from traffic.watching import Watcher, machine_cores
 
 HERE = Path(__file__).resolve().parents[1]
 RATE_OF_ONE = 1_000
-"""Events a second that one process publishes and joins with room to spare."""
+"""Events a second that one process is given; where that is too much, the result says that it was late."""
 SLICES = 120
 LEAD_S = 0.3
 READY_S = 60.0

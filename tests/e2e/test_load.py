@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,10 +11,33 @@ from traffic.running import Plan, read_catalogue, run_load
 from traffic.slo import Slo
 
 from stream.adapters.kafka_clients import admin
+from stream.adapters.kafka_reading import last_values
 
 pytestmark = pytest.mark.servers
 SLACK = Slo(latency_p99_ms=600_000, freshness_p99_ms=600_000, lag_slope=1_000, unanswered_share=0)
 """A machine that runs everything at once is slow; what must hold is that nothing goes unanswered."""
+
+
+def test_products_that_changed_under_load_are_put_back(run: Any, wait_until: Any) -> None:
+    async def body(engine: Any) -> None:
+        await engine.worker().ready()
+        await engine.load_shop()
+        topic = engine.config.topics.items
+        before = await last_values(engine.config.kafka, topic)
+        catalogue = await read_catalogue(engine.config, 10, seed=1)
+        plan = Plan("catalogue-churn", rate=20.0, seconds=3.0, warm_up_s=0.0, patience_s=200.0, shoppers=30)
+        found = await run_load(plan, engine.config, catalogue, SLACK)
+        assert found.held, found.checks
+        assert await last_values(engine.config.kafka, topic) == before
+        records = await engine.follow(topic)
+
+        def touched() -> set[bytes]:
+            return {key for key, count in Counter(record.key for record in records).items() if count > 1}
+
+        await wait_until(touched, what="products that came more than once")
+        assert touched() <= set(catalogue.messages), "only products that shoppers act on"
+
+    run(body)
 
 
 def test_all_events_of_a_steady_load_are_answered_and_all_of_the_engine_is_seen(run: Any) -> None:

@@ -82,7 +82,7 @@ def _saturation(found: Saturation) -> Iterator[str]:
         f'<p class="note">Bisection by what is known of the rate; {len(found.probes)} probes of '
         f"{found.settings.seconds:g} s each. The bounds allow for one probe in twenty to be wrong.</p>"
     )
-    yield _section("highest", "Highest rate", said, note)
+    yield _section("highest", "Found", said, note)
     rows = [
         (
             f"{probe.rate:.1f}",
@@ -186,6 +186,7 @@ def _tail_plot(run: Run) -> str:
     axes.set(xlabel="of all events", ylabel="ms", xscale="log")
     _logarithmic(axes)
     axes.set_xticks(list(ticks.values()), list(ticks))
+    axes.set_xticks([], minor=True)
     axes.legend()
     return svg(figure, "Percentiles of latency and freshness")
 
@@ -297,6 +298,7 @@ def _probes_plot(found: Saturation) -> str:
     axes.axvspan(found.highest.low, found.highest.high, alpha=0.2, label=f"highest rate, {CONFIDENCE:.0%}")
     axes.set(xlabel="events a second", ylabel="latency p99, ms", xscale="log")
     _logarithmic(axes)
+    _by_factors(axes.xaxis)
     axes.legend()
     return svg(figure, "Latency of each probe")
 
@@ -339,13 +341,18 @@ def _interval(found: Interval) -> str:
 
 
 def _logarithmic(axes: Any) -> None:
-    """Have heights grow by factors, and their numbers written out."""
+    """Have heights grow by factors."""
+    axes.set_yscale("log")
+    _by_factors(axes.yaxis)
+
+
+def _by_factors(axis: Any) -> None:
+    """Write the numbers of a logarithmic axis out."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _axes() -> tuple[Any, Any]:

@@ -119,7 +119,7 @@ async def run_load(
     with tempfile.TemporaryDirectory(prefix="streamrec-load-") as folder:
         products = Path(folder) / "products.json"
         products.write_bytes(msgspec.json.encode(catalogue.products))
-        environment = _environment(config, Path(folder))
+        environment = generators_environment(config, Path(folder))
         orders = [
             Order(
                 run=run,
@@ -199,7 +199,7 @@ async def _show(generators: Sequence[_Generator], watcher: Watcher, began_s: flo
         said(time.monotonic() - began_s, note)
 
 
-def _environment(config: Config, folder: Path) -> dict[str, str]:
+def generators_environment(config: Config, folder: Path) -> dict[str, str]:
     """What makes a generator find its code, and load this configuration and no other."""
     nothing = folder / "streamrec.toml"
     nothing.touch()

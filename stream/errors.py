@@ -8,6 +8,7 @@
     ├── TopicMismatch         a topic exists with a shape that would break co-partitioning
     ├── InvalidRule           a rule for lists that cannot be read, with its place and the cure
     ├── WrongFile             a file to import is not what the importer reads
+    ├── DoesNotFit            a demand that no number of machines meets, with what is in the way
     ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
     ├── ModelRefused          a version of a model may not serve: wrong files, worse figures, wrong answers
     ├── TrainerRefused        a trainer cannot go on: its checkpoint, folder or versions are not its own
@@ -57,6 +58,10 @@ class InvalidRule(StreamrecError):
 
 class WrongFile(StreamrecError):
     """A file to import is not what the importer reads."""
+
+
+class DoesNotFit(StreamrecError):
+    """A demand that no number of machines meets; the message says what is in the way."""
 
 
 class LocalStackError(StreamrecError):

@@ -18,6 +18,7 @@ from stream.cli import (
     explain,
     local,
     models,
+    plan,
     publish,
     rebuild,
     replay,
@@ -57,6 +58,7 @@ app.command("explain")(explain.explain)
 app.add_typer(user.app, name="user")
 app.command("rebuild")(rebuild.rebuild)
 app.add_typer(models.app, name="models")
+app.add_typer(plan.app, name="plan")
 evaluate.app.command("compare")(evaluate_compare.compare)
 evaluate.app.command("diversity")(evaluate_diversity.diversity)
 evaluate.app.command("off-policy")(evaluate_off_policy.off_policy)

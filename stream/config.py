@@ -213,6 +213,8 @@ class Telemetry(msgspec.Struct, frozen=True):
     """What shoppers' names in logs are hashed with; without one each process draws its own. Never printed."""
     hash_key_file: str = ""
     """A file that holds that key, instead of telemetry.hash_key."""
+    traces_url: Annotated[str, Meta(pattern=r"^(https?://.+)?$")] = ""
+    """A collector's address for OTLP over HTTP, as http://127.0.0.1:4318/v1/traces; "" traces nothing."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious messages to log; at debug also a line for each list, with how long it took."""
     log_format: Literal["text", "json"] = "text"

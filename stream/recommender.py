@@ -90,7 +90,7 @@ class Recommender:
         Raises:
             Unavailable: nothing may be acknowledged; give the same batch again.
         """
-        with self._background.held():
+        with self._background.held(), self._telemetry.traces.batch(messages):
             await self._handle(messages)
 
     async def _handle(self, messages: Sequence[RawMessage]) -> None:

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from stream.errors import Unavailable
 from stream.progress import Progress
+from stream.tracing import NOT_TRACED, Traces
 
 FRESHNESS_BUCKETS_S = (
     *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08),
@@ -104,10 +105,15 @@ class ProcessTelemetry:
 
 
 class Telemetry(ProcessTelemetry):
-    """The metrics of one worker."""
+    """The metrics of one worker.
 
-    def __init__(self) -> None:
+    Args:
+        traces: what is told of batches, stages and lists besides.
+    """
+
+    def __init__(self, traces: Traces = NOT_TRACED) -> None:
         super().__init__("1 while lists can be made")
+        self.traces = traces
         self.events = Counter("streamrec_events", "Valid events consumed", ["topic"], registry=self.registry)
         self.lists = Counter("streamrec_lists", "Lists acknowledged by the broker", registry=self.registry)
         self.dead_letters = Counter(
@@ -327,7 +333,8 @@ class Telemetry(ProcessTelemetry):
         """Observe how long a stage takes."""
         began_s = time.perf_counter()
         try:
-            yield
+            with self.traces.stage(stage):
+                yield
         finally:
             self.stage.labels(stage).observe(time.perf_counter() - began_s)
 

@@ -69,6 +69,7 @@ from stream.rules import LiveRules
 from stream.shown_lists import ShownLists
 from stream.standing_lists import StandingLists
 from stream.telemetry import StatusServer, Telemetry
+from stream.tracing import NOT_TRACED, Traces
 from stream.version_control import VersionControl, read_vectors
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ DRAIN_S = 8.0
 CLOSE_S = 2.0
 GATHER_S = 0.2
 """What was learnt is folded so much later: lists read rows that are up to `learnt.ROW_AGE_S` old anyway."""
+FLUSH_S = 1.5
 
 
 def run_worker(config: Config) -> int:
@@ -103,7 +105,8 @@ class Worker:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._written = read_rules(config.rules.file)
-        self._telemetry = Telemetry()
+        self._traces = _traces(config.telemetry.traces_url)
+        self._telemetry = Telemetry(self._traces)
         self._progress = Progress(time.monotonic, config.telemetry.stalled_s)
         self._works: list[Callable[[], Work]] = []
         self._starting = "starting"
@@ -125,6 +128,7 @@ class Worker:
     async def _run(self, parts: AsyncExitStack) -> Ending:
         config = self._config
         stop = stop_on_signals()
+        parts.push_async_callback(self._send_traces)
         status = StatusServer(self._telemetry, self._missing, self._progress)
         at = config.telemetry
         if not await listen(parts, status, at.host, at.port, "telemetry.port"):
@@ -156,7 +160,7 @@ class Worker:
     async def _start(self, parts: AsyncExitStack, status: StatusServer) -> None:
         """Make the parts and start them, each when what it needs is there; waits for what is away."""
         config, telemetry = self._config, self._telemetry
-        publisher = KafkaPublisher(config)
+        publisher = KafkaPublisher(config, self._traces)
         parts.push_async_callback(publisher.stop)
         await until_there("Kafka", publisher.start, self._say)
         await until_there("the topics", partial(require_topics, config), self._say)
@@ -363,6 +367,12 @@ class Worker:
         log.info("drained")
         return Ending.DRAINED
 
+    async def _send_traces(self) -> None:
+        """Send what is traced and not sent yet, where the collector is there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await asyncio.to_thread(self._traces.close)
+
     def _missing(self) -> list[str]:
         """What keeps this worker from making lists, as sentences."""
         if self._starting:
@@ -396,6 +406,19 @@ async def _close(parts: AsyncExitStack) -> None:
         log.warning("not all parts closed in %.0f s: they end with the process", CLOSE_S)
     else:
         closing.result()
+
+
+def _traces(url: str) -> Traces:
+    """What traces, where the settings say so.
+
+    Raises:
+        ConfigError: what sends traces is not installed.
+    """
+    if not url:
+        return NOT_TRACED
+    from stream.adapters.otlp_traces import connect  # of an extra
+
+    return connect(url)
 
 
 async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]]) -> None:

@@ -21,6 +21,7 @@ from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
 from stream.ports import DeadLetter, ItemVector
+from stream.tracing import NOT_TRACED, Traces
 
 _encoder = msgspec.json.Encoder()
 
@@ -46,12 +47,14 @@ class KafkaPublisher:
 
     Args:
         config: where the brokers are, and the names of the topics.
+        traces: says what the headers of a list carry.
 
     `start` and `stop` bracket its use. Acknowledged means by all in-sync replicas.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, traces: Traces = NOT_TRACED) -> None:
         self._topics = config.topics
+        self._traces = traces
         self._kafka = config.kafka
         self._producer = AIOKafkaProducer(
             **connection(config.kafka),
@@ -92,6 +95,7 @@ class KafkaPublisher:
                 _Message(
                     list_key(made),
                     _encoder.encode(made),
+                    headers=list(self._traces.of_list(made)),
                     partition=partition_of(made.user_id.encode(), partitions),
                 )
                 for made in lists

@@ -23,6 +23,7 @@ from stream.core.items import DIMENSIONS, FloatArray
 from stream.core.ranking import FEATURES
 from stream.core.versions import difference
 from stream.errors import ModelUnavailable
+from stream.tracing import carried
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class TritonModel:
                 model_version=version,
                 outputs=[InferRequestedOutput(output)],
                 client_timeout=max(timeout_s, HEARD_OUT_S),
+                headers=carried(),
             )
         )
         call.add_done_callback(partial(self._heard, self._reloads))

@@ -32,7 +32,8 @@ from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, decode_increments
 from stream.errors import PublishUnavailable
 from stream.fakes import MemoryPublisher
-from stream.ports import DeadLetter, ItemVector, Publisher, RawMessage
+from stream.ports import DeadLetter, Headers, ItemVector, Publisher, RawMessage
+from stream.tracing import Traces
 
 FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 TOPICS = ("recommendations", "attributions", "item_signals", "item_vectors", "list_log", "dead_letters")
@@ -265,6 +266,27 @@ def test_lists_are_written_whole_and_in_order(run: Run) -> None:
         ]
 
     run(body)
+
+
+def test_a_list_that_is_traced_says_so_in_its_headers_and_no_other(on_kafka: Run) -> None:
+    class OfAnn(Traces):
+        def of_list(self, made: RecommendationList) -> Headers:
+            return (("traceparent", b"00-a-b-01"),) if made.user_id == "ann" else ()
+
+    async def body(bench: Any) -> None:
+        publisher = KafkaPublisher(bench.config, OfAnn())
+        await publisher.start()
+        try:
+            await publisher.publish_lists([_list("ann", 1), _list("bob", 1)])
+        finally:
+            await publisher.stop()
+        written = await bench.read(bench.config.topics.recommendations)
+        assert {one.key: one.headers for one in written} == {
+            b"ann": {"traceparent": b"00-a-b-01"},
+            b"bob": {},
+        }
+
+    on_kafka(body)
 
 
 def test_reordered_results_have_a_key_of_their_own_and_lie_in_order_with_the_shoppers_lists(run: Run) -> None:

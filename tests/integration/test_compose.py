@@ -181,7 +181,11 @@ def test_packages_are_installed_only_with_the_hashes_of_the_locks() -> None:
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("worker", ()), ("demo", ("local", "evaluate")), ("dev", ("local", "evaluate", "dev"))],
+    [
+        ("worker", ("traces",)),
+        ("demo", ("local", "evaluate")),
+        ("dev", ("local", "evaluate", "traces", "dev")),
+    ],
 )
 def test_a_lock_holds_what_the_project_needs_in_versions_that_it_takes(
     lock: str, extras: tuple[str, ...]

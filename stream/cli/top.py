@@ -130,10 +130,10 @@ def picture(cluster: Cluster) -> RenderableType:
     )
     for worker in cluster.workers:
         if worker.standing is None:
-            workers.add_row(worker.url, f"[red]{escape(worker.problem)}")
+            workers.add_row(_short(worker.url), "[red]away")
         else:
             state = "[green]ready" if worker.ready else "[yellow]not ready"
-            workers.add_row(worker.url, state, *_cells(worker.standing))
+            workers.add_row(_short(worker.url), state, *_cells(worker.standing))
     if len(cluster.workers) > 1:
         workers.add_row("[b]together", "", *(f"[b]{cell}" for cell in _cells(cluster.together)))
     redis = cluster.redis
@@ -161,11 +161,21 @@ def picture(cluster: Cluster) -> RenderableType:
             },
         ),
     ]
+    problems = [
+        f"[red]{escape(f'{_short(worker.url)} is away: {worker.problem}')}"
+        for worker in cluster.workers
+        if worker.problem
+    ]
     return Group(
         f"streamrec, the last {cluster.seconds:.1f} s",
         workers,
+        *problems,
         Columns([box for box in boxes if box.row_count]),
     )
+
+
+def _short(url: str) -> str:
+    return url.partition("://")[2].removesuffix("/metrics")
 
 
 def _table(*heads: str) -> Table:

@@ -129,7 +129,7 @@ def test_the_lateness_that_is_promised_is_a_bound_of_the_histogram() -> None:
         re.findall(r'streamrec_freshness_seconds_bucket\{le="([^"]+)"\}', " ".join(everything_asked()))
     )
     assert {float(bound) for bound in bounds} <= set(FRESHNESS_BUCKETS_S)
-    assert bounds == {"0.25"}
+    assert bounds == {"0.2"}
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)

@@ -98,22 +98,27 @@ class Phase(NamedTuple):
         return self.cpu_s / self.lists * 1e3 if self.lists else float("nan")
 
 
+def settings(stack: Stack) -> dict[str, str]:
+    """Topics, a group and keys of their own on the servers of a stack, as variables of a worker."""
+    name = uuid.uuid4().hex[:8]
+    return {
+        "STREAMREC_KAFKA__BOOTSTRAP": stack.endpoints.kafka,
+        "STREAMREC_KAFKA__GROUP": f"bench-{name}",
+        "STREAMREC_KAFKA__PARTITIONS": str(PARTITIONS),
+        "STREAMREC_REDIS__URL": stack.endpoints.redis,
+        "STREAMREC_REDIS__KEY_PREFIX": f"{name}:",
+        "STREAMREC_TRITON__URL": stack.endpoints.triton_grpc,
+        **{f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{name}" for topic in TOPICS},
+    }
+
+
 class Worker:
     """One worker with topics, keys and a catalogue of its own."""
 
     def __init__(
         self, stack: Stack, folder: Path, command: Sequence[str], items: Sequence[ItemMessage]
     ) -> None:
-        name = uuid.uuid4().hex[:8]
-        env = {
-            "STREAMREC_KAFKA__BOOTSTRAP": stack.endpoints.kafka,
-            "STREAMREC_KAFKA__GROUP": f"bench-{name}",
-            "STREAMREC_KAFKA__PARTITIONS": str(PARTITIONS),
-            "STREAMREC_REDIS__URL": stack.endpoints.redis,
-            "STREAMREC_REDIS__KEY_PREFIX": f"{name}:",
-            "STREAMREC_TRITON__URL": stack.endpoints.triton_grpc,
-            **{f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{name}" for topic in TOPICS},
-        }
+        env = settings(stack)
         self.config: Config = load_config(env=env)
         self._env, self._folder, self._command, self._items = env, folder, command, items
         self._published = 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from operator import not_
@@ -50,6 +51,8 @@ NEW_FOR_DAYS = 30
 NEW_AFTER_MINUTES = 1
 """An item that came this long after the first item of the catalogue was not part of its first load."""
 NEW_KEPT = 50
+MATCHING_KEPT = 1_000
+"""Queries of which is remembered what their words match."""
 REFUSED_KEPT = 1_000
 """Texts that the encoder refused and that are not tried again; the oldest are."""
 REMOVALS_KEPT = 10_000
@@ -90,6 +93,7 @@ class CatalogView:
         self._missing: dict[str, set[str]] = {}
         self._began_ms: int | None = None
         self._new: dict[str, int] = {}
+        self._matching: OrderedDict[tuple[str, int], Hits] = OrderedDict()
 
     def serve(self, serving: Serving) -> list[str]:
         """Take in which versions of the encoder serve; return those whose space is new and still empty."""
@@ -152,14 +156,32 @@ class CatalogView:
         return search and search._replace(query=self.vocabulary.corrected(search.query))
 
     def matching(self, query: str, limit: int) -> Hits:
-        """The items whose words match a query, with their BM25 scores."""
+        """The items whose words match a query, with their BM25 scores.
+
+        A search shapes several of a shopper's lists, and others search for the same: what was found is
+        remembered until a text changes.
+        """
+        asked = query, limit
+        hits = self._matching.get(asked)
+        if hits is None:
+            hits = self._matching[asked] = self._matched(query, limit)
+            if len(self._matching) > MATCHING_KEPT:
+                self._matching.popitem(last=False)
+        else:
+            self._matching.move_to_end(asked)
+        return hits
+
+    def _matched(self, query: str, limit: int) -> Hits:
         found = [
             (slot, score)
             for item_id, score in self.text.search(query, limit)
             if (slot := self.items.slot(item_id)) is not None
         ]
         slots, scores = zip(*found, strict=True) if found else ((), ())
-        return Hits(np.array(slots, np.int32), np.array(scores, np.float32))
+        hits = Hits(np.array(slots, np.int32), np.array(scores, np.float32))
+        for column in hits:
+            column.setflags(write=False)
+        return hits
 
     def source_of(self, item_id: str) -> Source | None:
         """The message of `items` that an item came from."""
@@ -209,6 +231,7 @@ class CatalogView:
         if self._text_changed:  # a commit costs milliseconds, and most records only bring a vector
             self.text.commit()
             self._text_changed = False
+            self._matching.clear()  # slots too: an item that leaves the table leaves the text first
 
     def _put(self, made: ItemVector) -> None:
         item = made.item

@@ -455,6 +455,29 @@ def test_a_worker_that_hears_late_of_a_candidate_reads_what_it_missed() -> None:
     assert late.space.version == "1"
 
 
+def test_what_words_match_is_found_once_until_the_catalogue_changes() -> None:
+    class Counted(WordIndex):
+        searches = 0
+
+        def search(self, query: str, limit: int) -> list[tuple[str, float]]:
+            self.searches += 1
+            return super().search(query, limit)
+
+    text = Counted()
+    view = CatalogView(ExactIndex, text, Telemetry())
+
+    def found() -> list[str]:
+        return [view.items.at(slot).item_id for slot in view.matching("red", 9).slots.tolist()]
+
+    view.apply([("mug", item_vector("mug", title="red mug")), ("cup", item_vector("cup", title="red cup"))])
+    assert (sorted(found()), sorted(found()), text.searches) == (["cup", "mug"], ["cup", "mug"], 1)
+    view.apply([("mug", None)])
+    view.apply([("pot", item_vector("pot", title="blue pot"))])  # in the slot that the mug left
+    assert (found(), text.searches) == (["cup"], 2)
+    view.apply([("pot", item_vector("pot", title="red pot"))])
+    assert (sorted(found()), text.searches) == (["cup", "pot"], 3)
+
+
 def test_a_worker_begins_with_the_version_that_encoded_most() -> None:
     view = CatalogView(ExactIndex, WordIndex(), Telemetry())
     view.serve(Serving("2", previous="1"))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import NOW_MS, click, raw_click, raw_item, raw_removal, search, source
+from builders import NOW_MS, click, item_vector, raw_click, raw_item, raw_removal, search, source
 from shops import Shop
 
 from stream import catalog, item_signals, learnt, list_log, product_fit, query_vectors
@@ -129,6 +129,15 @@ def _writer(encoder: HashEncoder) -> tuple[CatalogWriter, CatalogView, MemoryPub
     publisher, telemetry = MemoryPublisher(), Telemetry()
     view = CatalogView(ExactIndex, WordIndex(), telemetry)
     return CatalogWriter(view, encoder, publisher, telemetry, lambda _: True), view, publisher
+
+
+def test_what_words_match_is_remembered_of_so_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "MATCHING_KEPT", 2)
+    view = CatalogView(ExactIndex, WordIndex(), Telemetry())
+    view.apply([("mug", item_vector("mug", title="red mug"))])
+    for query in ("mug", "red", "mug", "blue"):
+        view.matching(query, 5)
+    assert list(view._matching) == [("mug", 5), ("blue", 5)]
 
 
 def test_only_so_many_refused_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,10 +254,10 @@ class CatalogView:
             if held_back:
                 self._forget_words(known)
             elif known.text != item.text:
-                self.vocabulary.remove(known.text)
-                self.vocabulary.add(item.text)
+                self.vocabulary.remove(known.title, known.description)
+                self.vocabulary.add(item.title, item.description)
         elif not held_back:
-            self.vocabulary.add(item.text)
+            self.vocabulary.add(item.title, item.description)
         if not held_back and (
             known is None
             or self.items.held_back(known)
@@ -283,7 +283,7 @@ class CatalogView:
 
     def _forget_words(self, item: Item) -> None:
         self.text.remove(item.item_id)
-        self.vocabulary.remove(item.text)
+        self.vocabulary.remove(item.title, item.description)
         self._text_changed = True
 
     def _count_held_back(self, known: Item | None, item: Item | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from functools import lru_cache
 
 from tantivy import Document, Filter, Index, Occur, Query, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
 
@@ -14,7 +15,14 @@ JOINED_WEIGHT = 0.5
 
 MAX_QUERY_WORDS = 32
 MAX_DESCRIPTION_CHARS = 10_000
+NAMES_KEPT = 4_096
+"""Brands and categories whose words are remembered."""
 _WRITER_HEAP_BYTES = 15_000_000  # the least that tantivy takes
+
+
+@lru_cache(NAMES_KEPT)
+def _of_name(name: str) -> tuple[str, ...]:
+    return tuple(words(name))
 
 
 class LexicalIndex:
@@ -46,7 +54,7 @@ class LexicalIndex:
         """Add or replace an item's text; found after the next `commit`."""
         parts = [words(title), words(description[:MAX_DESCRIPTION_CHARS])]
         said = {word for part in parts for word in part}
-        parts += [[word for word in words(name) if word not in said] for name in (brand, category)]
+        parts += [[word for word in _of_name(name) if word not in said] for name in (brand, category)]
         document = Document()
         document.add_text("item_id", item_id)
         document.add_text("text", " ".join(word for part in parts for word in (*part, *joined(part))))

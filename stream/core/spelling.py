@@ -32,13 +32,13 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, text: str) -> None:
+    def add(self, *texts: str) -> None:
         """Count the words of one more item."""
-        self._items.update(set(words(text)))
+        self._items.update({word for text in texts for word in words(text)})
 
-    def remove(self, text: str) -> None:
+    def remove(self, *texts: str) -> None:
         """Count those of an item no more."""
-        for word in set(words(text)):
+        for word in {word for text in texts for word in words(text)}:
             if self._items[word] > 1:
                 self._items[word] -= 1
             else:

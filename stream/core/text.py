@@ -10,9 +10,13 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 MAX_WORD_CHARS = 40
 """Longer runs of letters and digits are cut: no shopper types them."""
+
+TEXTS_KEPT = 16
+"""Texts whose words are remembered: those of one product are asked for twice, by spelling and by search."""
 
 _UNIT = re.compile(
     "[cm]m|km|inch|ft|kg|lb|oz|[cm]l|k?v|k?wh?|mah?|va|[kmg]?hz|db|[kmgt]b|[kmg]bps|dpi|ppm|rpm|mp|px"
@@ -31,13 +35,18 @@ def words(text: str) -> list[str]:
 
     Anything is accepted; what is neither letter nor digit separates words.
     """
+    return list(_words(text))
+
+
+@lru_cache(TEXTS_KEPT)
+def _words(text: str) -> tuple[str, ...]:
     found: list[str] = []
     for word in _WORD.findall(_INCHES.sub(" inch ", _folded(text))):
         if found and found[-1][0].isdigit() and _is_number(found[-1]) and _UNIT.fullmatch(word):
             found[-1] += word
         else:
             found.append(word.replace(",", ".")[:MAX_WORD_CHARS])
-    return found
+    return tuple(found)
 
 
 def joined(found: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from stream.core.candidates import Candidates, gather
 from stream.core.context import Context, Hits
 from stream.core.items import Item
 from stream.core.listing import compose
-from stream.core.policy import DAY_MS, ExplorationPolicy, Policy
+from stream.core.policy import DAY_MS, DiversityPolicy, ExplorationPolicy, Policy
 from stream.core.ranking import FEATURES, blended, features, query_score, to_read
 from stream.core.rules.in_force import NO_RULES
 
@@ -101,7 +101,7 @@ def test_a_shopper_of_whom_nothing_is_known_gets_a_full_list(shop: RankingShop) 
 def test_a_list_keeps_its_length_its_categories_and_repeats_nothing(
     shop: RankingShop, user: int, length: int, most: int, scores: list[float]
 ) -> None:
-    policy = Policy(list_length=length, max_per_category=most)
+    policy = Policy(list_length=length, max_per_category=most, diversity=DiversityPolicy(strength=0))
     context, found = made(shop, f"user-{user}")
     chosen = select(context, found, np.resize(np.array(scores, np.float32), len(found)), policy)
     positions = [position for position, _ in chosen]

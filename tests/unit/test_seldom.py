@@ -19,7 +19,7 @@ class Heard:
         self.now_s = 0.0
         self._written = io.StringIO()
         self.handler = logging.StreamHandler(self._written)
-        self.seldom = Seldom(("aiokafka",), lambda: self.now_s)
+        self.seldom = Seldom(("library",), lambda: self.now_s)
         self.handler.addFilter(self.seldom)
 
     @property
@@ -37,7 +37,7 @@ def heard() -> Iterator[Heard]:
 
 
 def test_a_library_says_one_thing_a_few_times_and_then_how_often_it_would_have(heard: Heard) -> None:
-    library = logging.getLogger("aiokafka.client")
+    library = logging.getLogger("library.client")
     for number in range(1_000):
         if number == 999:
             heard.now_s = PERIOD_S
@@ -49,9 +49,9 @@ def test_a_library_says_one_thing_a_few_times_and_then_how_often_it_would_have(h
 
 def test_other_things_and_other_people_are_heard_all_the_same(heard: Heard) -> None:
     for number in range(10):
-        logging.getLogger("aiokafka.client").error("one thing")
+        logging.getLogger("library.client").error("one thing")
         logging.getLogger("stream.agents").error("our own %d", number)
-    logging.getLogger("aiokafka.client").error("another thing")
+    logging.getLogger("library.client").error("another thing")
     assert heard.lines.count("one thing") == LINES
     assert sum("our own" in line for line in heard.lines) == 10
     assert "another thing" in heard.lines
@@ -59,7 +59,7 @@ def test_other_things_and_other_people_are_heard_all_the_same(heard: Heard) -> N
 
 def test_what_is_remembered_of_lines_is_bounded(heard: Heard) -> None:
     for line in range(3 * KINDS):
-        heard.seldom.filter(logging.LogRecord("aiokafka", logging.ERROR, "", line, "said", (), None))
+        heard.seldom.filter(logging.LogRecord("library", logging.ERROR, "", line, "said", (), None))
     assert len(heard.seldom._said) <= KINDS
 
 

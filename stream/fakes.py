@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -62,19 +62,30 @@ class MemoryStateStore(_Failing):
 
 
 class MemoryMarkStore(_Failing):
-    """`MarkStore` in a dict."""
+    """`MarkStore` in a dict.
 
-    def __init__(self) -> None:
+    Args:
+        version_of: the version that is stored of a shopper or an item, 0 for none; without it, nothing that
+            was saved is looked at.
+    """
+
+    def __init__(self, version_of: Callable[[str], int] | None = None) -> None:
         self.stored: dict[Place, Mark] = {}
+        self._version_of = version_of
 
     async def read(self, places: Sequence[Place]) -> dict[Place, Mark]:
         """Read marks."""
         self._answer()
         return {place: self.stored[place] for place in places if place in self.stored}
 
-    async def swap(self, changes: Mapping[Place, tuple[Mark | None, Mark]]) -> dict[Place, Mark | None]:
+    async def swap(
+        self, changes: Mapping[Place, tuple[Mark | None, Mark]], saved: Mapping[str, int] = {}
+    ) -> dict[Place, Mark | None]:
         """Compare and set."""
         self._answer()
+        version_of = self._version_of
+        if version_of is not None and any(version_of(owner) < least for owner, least in saved.items()):
+            return dict.fromkeys(changes)
         for place, (before, after) in changes.items():
             if self.stored.get(place) == before:
                 self.stored[place] = after

@@ -58,13 +58,19 @@ class SignalFolder:
             if self._marks:  # a row begun anew would skip what is folded into it again
                 await self._marks.check()
             rows = {}
+            there = {}
             for item_id in waiting:
                 before, version = stored.get(item_id, VersionedSignals(EMPTY, 0))
                 after = fold(before, new[item_id])
+                there[item_id] = version
                 if after is not before:
                     rows[item_id] = VersionedSignals(after, version)
             saved = await self._store.save(rows)
             waiting = {item_id for item_id, done in saved.items() if not done}
+            if self._marks:
+                self._marks.rely_on(
+                    {item: version + (item in rows) for item, version in there.items() if item not in waiting}
+                )
         if waiting:
             raise StateUnavailable(f"{len(waiting)} rows were changed by others {CONFLICT_ROUNDS} times")
         await self._publisher.publish_dead_letters(letters)

@@ -29,6 +29,7 @@ class Marks:
         self._telemetry = telemetry
         self._now_ms = now_ms
         self._held: dict[Place, Mark] = {}
+        self._saved: dict[str, int] = {}
         self.stale = asyncio.Event()
 
     def life(self, topic: str, partition: int) -> int:
@@ -71,6 +72,15 @@ class Marks:
             self._tell(place, logs[place], at)
         return {place: at.offset for place, at in begun.items() if at.offset != logs[place].committed}
 
+    def rely_on(self, saved: Mapping[str, int]) -> None:
+        """Have the marks move only where what was saved of shoppers or items, by version, is still there.
+
+        The marks themselves cannot tell: a Redis that forgot a save, and nothing that was marked before it,
+        has the marks that are expected.
+        """
+        for owner, version in saved.items():
+            self._saved[owner] = max(version, self._saved.get(owner, 0))
+
     async def advance(self, messages: Sequence[RawMessage]) -> None:
         """Move the marks behind messages whose effects are all saved.
 
@@ -86,6 +96,7 @@ class Marks:
             ends[place] = max(ends.get(place, 0), message.source.offset + 1)
         await self._move({place: end for place, end in ends.items() if place in self._held})
         self._refuse_if_stale()
+        self._saved.clear()
 
     async def check(self) -> None:
         """Make sure that what was read from Redis before this call was all that had been saved there.
@@ -131,7 +142,7 @@ class Marks:
             }
             if not changes:
                 return
-            found = await self._store.swap(changes)
+            found = await self._store.swap(changes, self._saved)
             before = {}
             for place, (known, wanted) in changes.items():
                 mark = found[place]

@@ -125,14 +125,19 @@ class MarkStore(Protocol):
     async def read(self, places: Sequence[Place]) -> dict[Place, Mark]:
         """Read marks in one round trip; partitions without one are left out."""
 
-    async def swap(self, changes: Mapping[Place, tuple[Mark | None, Mark]]) -> dict[Place, Mark | None]:
+    async def swap(
+        self, changes: Mapping[Place, tuple[Mark | None, Mark]], saved: Mapping[str, int] = {}
+    ) -> dict[Place, Mark | None]:
         """Compare and set, in one round trip.
 
         Args:
             changes: by partition the mark that must be stored now (None: none is), and the new one.
+            saved: by shopper or item the version that is stored at least. Looked at in the same moment: where
+                one is older or missing, Redis has forgotten it, and no mark is set.
 
         Returns:
-            By partition what is stored afterwards: the new mark where it was set.
+            By partition what is stored afterwards: the new mark where it was set, None where what was saved
+            is forgotten.
         """
 
 

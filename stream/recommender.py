@@ -172,6 +172,8 @@ class Recommender:
             kept = [
                 (shopper, made) for shopper, made, done in zip(shoppers, lists, saved, strict=True) if done
             ]
+            if self._marks:
+                self._marks.rely_on({shopper.state.user_id: made[-1].sequence for shopper, made in kept})
             self._telemetry.conflicts.inc(len(shoppers) - len(kept))
             with self._telemetry.timed("publish"):
                 published = [one for _, made in kept for one in made]

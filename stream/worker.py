@@ -273,15 +273,15 @@ class Worker:
         events_app, background_app = build_app(config, group), build_app(config, background_group)
         topics = config.topics
 
-        def marked(app: faust.App, name: str, *topics: str) -> Marks:
-            store = RedisMarkStore(redis, name, config.redis.key_prefix)
+        def marked(app: faust.App, name: str, saved_as: str, *topics: str) -> Marks:
+            store = RedisMarkStore(redis, name, config.redis.key_prefix, saved_as)
             marks = Marks(store, telemetry, _now_ms)
             self._marked.append(MarkedCommits(app, marks, config, name, *topics))
             run_until_closed(parts, self._tell_when_forgotten(marks))
             return marks
 
-        event_marks = marked(events_app, group, topics.clicks, topics.searches)
-        signal_marks = marked(background_app, background_group, topics.item_signals)
+        event_marks = marked(events_app, group, "u:", topics.clicks, topics.searches)
+        signal_marks = marked(background_app, background_group, "i:", topics.item_signals)
         recommender = Recommender(
             states=states,
             lists=lists,

@@ -22,6 +22,8 @@ from stream.ports import MarkStore, Place
 Run = Callable[[Callable[..., Awaitable[None]]], None]
 HERE: Place = ("clicks", 3)
 THERE: Place = ("searches", 3)
+VERSIONS = {"ann": 1_790_000_000_123, "bob": 2**40}
+"""What is stored of shoppers."""
 
 
 @asynccontextmanager
@@ -38,11 +40,16 @@ def run(request: pytest.FixtureRequest) -> Run:
     """Run a test's body on a store of its own."""
 
     async def on_fake(body: Callable[[MarkStore], Awaitable[None]]) -> None:
-        await body(MemoryMarkStore())
+        await body(MemoryMarkStore(lambda user: VERSIONS.get(user, 0)))
 
     async def on_redis(body: Callable[[MarkStore], Awaitable[None]]) -> None:
         async with _redis(request.getfixturevalue("stack").endpoints.redis) as client:
-            await body(RedisMarkStore(client, "group", f"{uuid.uuid4().hex}:"))
+            prefix = f"{uuid.uuid4().hex}:"
+            for user, version in VERSIONS.items():
+                await client.set(
+                    f"{prefix}u:{user}", b"\x01" + redis_client.version_bytes(version) + b"state"
+                )
+            await body(RedisMarkStore(client, "group", prefix))
 
     if request.param == "fake":
         return lambda body: asyncio.run(on_fake(body))
@@ -129,3 +136,26 @@ def test_a_redis_that_is_away_is_unavailable(closed_port: int, soon: Any) -> Non
                 await soon(store.swap({HERE: (None, Mark(1))}))
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("saved", "is_there"),
+    [
+        (VERSIONS, True),
+        ({"ann": 1, "bob": 2**40 - 1}, True),
+        ({"ann": 1_790_000_000_124}, False),
+        ({"ann": 2**41}, False),
+        ({"ann": 1, "cyd": 1}, False),
+    ],
+)
+def test_a_mark_moves_only_where_what_was_saved_is_still_there(
+    run: Run, saved: dict[str, int], is_there: bool
+) -> None:
+    async def body(store: MarkStore) -> None:
+        changes = {HERE: (Mark(3), Mark(5)), THERE: (Mark(7), Mark(8))}
+        await store.swap({HERE: (None, Mark(3)), THERE: (None, Mark(7))})
+        moved = {HERE: Mark(5), THERE: Mark(8)}
+        assert await store.swap(changes, saved) == (moved if is_there else dict.fromkeys(changes))
+        assert await store.read([HERE, THERE]) == (moved if is_there else {HERE: Mark(3), THERE: Mark(7)})
+
+    run(body)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 from builders import NOW_MS, source
 
-from stream.core.marks import Log
+from stream.core.marks import Log, Mark
 from stream.core.signals import Increment, ItemSignals, encode_increments, fold
 from stream.errors import PublishUnavailable, StateUnavailable
 from stream.fakes import MemoryMarkStore, MemoryPublisher, MemorySignalStore
@@ -145,6 +145,24 @@ def test_without_the_store_or_the_broker_the_batch_comes_again() -> None:
     bench.handle(bad, _message(1, 1))
     assert _same(bench.row(), fold(None, [_increment(1)]))
     assert len(bench.publisher.dead_letters) == 1
+
+
+def test_a_row_that_redis_forgot_before_its_mark_moved_is_noticed_though_a_redelivery_changed_nothing() -> (
+    None
+):
+    bench = Bench()
+    rows = bench.store.rows
+    kept = MemoryMarkStore(lambda item: rows[item].version if item in rows else 0)
+    marks = Marks(kept, Telemetry(), lambda: NOW_MS)
+    asyncio.run(marks.begin({("item-signals", 0): Log(0, 9)}))
+    bench.folder = SignalFolder(bench.store, bench.publisher, Telemetry(), marks)
+    bench.handle(_message(0, 1))
+    marks._saved.clear()
+    bench.handle(_message(0, 1))
+    rows.clear()
+    with pytest.raises(StateUnavailable, match="forgotten"):
+        asyncio.run(marks.advance([_message(0, 1)]))
+    assert kept.stored == {("item-signals", 0): Mark(0)}
 
 
 def test_a_row_is_not_begun_anew_on_a_redis_that_forgot() -> None:

@@ -203,9 +203,11 @@ def test_a_mark_that_moves_while_partitions_are_taken_is_looked_at_again() -> No
 
 def test_a_mark_that_keeps_moving_is_given_up_for_now() -> None:
     class Restless(MemoryMarkStore):
-        async def swap(self, changes: Mapping[Place, tuple[Mark | None, Mark]]) -> dict[Place, Mark | None]:
+        async def swap(
+            self, changes: Mapping[Place, tuple[Mark | None, Mark]], saved: Mapping[str, int] = {}
+        ) -> dict[Place, Mark | None]:
             self.stored = {place: Mark(self.stored[place].offset + 1) for place in self.stored}
-            return await super().swap(changes)
+            return await super().swap(changes, saved)
 
     store = Restless()
     store.stored[PLACE] = Mark(1)

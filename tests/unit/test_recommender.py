@@ -807,6 +807,24 @@ def test_nothing_is_taught_saved_or_published_from_a_redis_that_forgot() -> None
     assert (len(shop.publisher.lists), len(shop.publisher.signals)) == before
 
 
+def test_a_state_that_redis_forgot_before_its_mark_moved_is_noticed() -> None:
+    shop = Shop()
+    kept = MemoryMarkStore(lambda user: int.from_bytes(shop.states.stored.get(user, b"")[1:9], "big"))
+    marks = Marks(kept, shop.telemetry, lambda: NOW_MS)
+    asyncio.run(marks.begin({("clicks", 0): Log(0, 9)}))
+    shop.worker._marks = marks
+    first, second = raw_click("ann", "mug", offset=0), raw_click("ann", "cup", offset=1, at_ms=NOW_MS + 1)
+    shop.handle(first)
+    asyncio.run(marks.advance([first]))
+    before = dict(shop.states.stored)
+    shop.handle(second)
+    shop.states.stored = before  # the marks are those that the worker knows
+    with pytest.raises(StateUnavailable, match="forgotten"):
+        asyncio.run(marks.advance([second]))
+    assert marks.stale.is_set()
+    assert kept.stored == {("clicks", 0): Mark(1)}
+
+
 def test_increments_name_the_life_of_a_topic_that_was_made_anew() -> None:
     shop, kept = Shop(), MemoryMarkStore()
     kept.stored["clicks", 0] = Mark(50)

@@ -36,6 +36,7 @@ from stream.item_signals import SignalFolder
 from stream.learnt import LearntItems
 from stream.list_log import ListLog
 from stream.list_maker import Deadlines, ListMaker
+from stream.marks import Marks
 from stream.pair_scores import BackgroundPairs, PairScores
 from stream.ports import ItemVector, RawMessage
 from stream.recommender import Recommender
@@ -132,7 +133,7 @@ class Shop:
         if stocked:
             self.stock(TITLES)
 
-    def start(self, wire: Wire | None = None) -> None:
+    def start(self, wire: Wire | None = None, marks: Marks | None = None) -> None:
         """Start a worker that remembers nothing; what it asks of its ports goes over the wire."""
         around: Callable[[Any], Any] = wire.around if wire else lambda port: port
         self.learnt = LearntItems(
@@ -192,6 +193,7 @@ class Shop:
             searches_topic="searches",
             now_ms=lambda: self.now_ms,
             telemetry=self.telemetry,
+            marks=marks,
         )
 
     def stock(self, titles: dict[str, str], **facts: Any) -> None:

@@ -447,6 +447,7 @@ KINDS: dict[str, type[Fault]] = {
 }
 
 NOT_BUILT = (
+    "a topic that is deleted and made again (tests/e2e/test_redis_forgets.py does that)",
     "Redis that is loading its data for long",
     "connections to Kafka cut mid-reply (a broker says itself where it is reached, past any proxy)",
     "a full disk of the broker",

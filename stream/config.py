@@ -125,8 +125,8 @@ class Redis(msgspec.Struct, frozen=True):
 class Triton(msgspec.Struct, frozen=True):
     """Where the models are and how long they may take."""
 
-    url: Text = "127.0.0.1:8001"
-    """Triton's gRPC address, as host:port."""
+    url: Annotated[str, Meta(pattern=r"^[^,\s]+( *, *[^,\s]+)*$")] = "127.0.0.1:8001"
+    """Triton's gRPC address, as host:port; of several Tritons with the same models, joined by commas."""
     encoder: Text = "encoder"
     """Name of the model that turns text into vectors."""
     reranker: Text = "reranker"

@@ -19,9 +19,8 @@ import msgspec
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from redis.asyncio import Redis
-from tritonclient.grpc.aio import InferenceServerClient
 
-from stream.adapters import redis_client, triton_models
+from stream.adapters import redis_client, triton_models, triton_servers
 from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
@@ -167,7 +166,7 @@ class Worker:
 
         redis = redis_client.connect(config.redis, failed=telemetry.count_redis_error)
         parts.push_async_callback(redis.aclose)
-        triton = triton_models.connect(config.triton)
+        triton = triton_servers.connect(config.triton)
         parts.push_async_callback(triton.close)
         view = CatalogView(UsearchIndex, LexicalIndex(), telemetry, config.policy, collecting=True)
         control = VersionControl(
@@ -178,7 +177,7 @@ class Worker:
             telemetry.count_skipped,
         )
 
-        def model(name: str) -> tuple[InferenceServerClient, str, NewBreaker, Version]:
+        def model(name: str) -> tuple[triton_servers.Servers, str, NewBreaker, Version]:
             return triton, name, _breaker(config), partial(control.versions.active, name)
 
         encoder = triton_models.TritonEncoder(*model(config.triton.encoder))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from tritonclient.grpc import InferInput
-from tritonclient.grpc.aio import InferenceServerClient
 
 from stream.adapters.triton_models import NewBreaker, TritonModel, Version, newest
+from stream.adapters.triton_servers import Servers
 from stream.core.items import FloatArray
 from stream.errors import ModelUnavailable
 
@@ -22,12 +22,12 @@ class TritonCrossEncoder:
 
     def __init__(
         self,
-        client: InferenceServerClient,
+        servers: Servers,
         name: str = "cross_encoder",
         new_breaker: NewBreaker | None = None,
         version: Version = newest,
     ) -> None:
-        self.model = TritonModel(client, name, new_breaker, version)
+        self.model = TritonModel(servers, name, new_breaker, version)
 
     async def score(self, pairs: Sequence[tuple[str, str]], timeout_s: float) -> tuple[FloatArray, str]:
         """Score pairs, in requests of up to 64, one after another; see `stream.ports.CrossEncoder`."""

@@ -7,18 +7,17 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import grpc
 import numpy as np
 from tritonclient.grpc import InferInput, InferRequestedOutput
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from stream.adapters import tls
 from stream.adapters.circuit_breaker import CircuitBreaker
-from stream.config import Triton
+from stream.adapters.triton_servers import Server, Servers
 from stream.core.items import DIMENSIONS, FloatArray
 from stream.core.ranking import FEATURES
 from stream.core.versions import difference
@@ -38,30 +37,8 @@ It answers so after a second (1.00 to 1.10 s measured), which is longer than a l
 """
 
 
-def connect(triton: Triton) -> InferenceServerClient:
-    """Make a client of the server; to be called in the running event loop.
-
-    Reconnecting backs off to one second at most, so that a server that is back is soon noticed.
-
-    Raises:
-        ConfigError: a certificate cannot be used.
-    """
-    if triton.tls:
-        tls.context(triton, tls.TRITON)  # gRPC reads the same files and does not say what is wrong with them
-    return InferenceServerClient(
-        triton.url,
-        ssl=triton.tls,
-        root_certificates=triton.ca_file or None,
-        private_key=triton.key_file or None,
-        certificate_chain=triton.certificate_file or None,
-        channel_args=[
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-        ],
-    )
-
+ASK_ANOTHER = ("unreachable", "overloaded", "error")
+"""Reasons why one server gives no answer that say nothing of the others."""
 
 NewBreaker = Callable[[], CircuitBreaker]
 Version = Callable[[], str]
@@ -72,35 +49,55 @@ def newest() -> str:
     return ""
 
 
+class _Place:
+    """One model at one server: how it fares there, and what is under way."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.breakers: dict[str, CircuitBreaker] = {}
+        self.under_way = 0
+        self.last_turn = 0
+        self.reloading: asyncio.Task[None] | None = None
+        self.reloads = 0
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """What the next call goes by: fewest under way, then whose last call is longest ago."""
+        return self.under_way, self.last_turn
+
+
 class TritonModel:
-    """One model of the server: calls with a deadline, and a reload where its process died.
+    """One model, at one server or several: calls with a deadline, and a reload where its process died.
+
+    Of several servers the one with the fewest calls under way is asked. Where it cannot be reached, is full
+    or answers with an error, the next one is asked in the time that is left.
 
     A call whose deadline is over is not cancelled but heard out. Its answer says whether the model's process
     died; and a request that is cancelled just as it ends may kill Triton up to release 25.01 (SIGSEGV in its
     gRPC front end, a known fault). The breaker bounds how many calls are late at once.
 
-    Each version has a breaker of its own, so that a candidate that fails does not close the way to the
-    version that serves.
+    Each version has a breaker of its own at each server, so that a candidate that fails does not close the
+    way to the version that serves, nor a server to the others. Where another server is well, one that
+    failed is probed beside a call and not in its place, so that no list waits for a probe.
 
     Args:
-        new_breaker: makes a breaker for one more version.
+        new_breaker: makes a breaker for one more version or server.
         version: which one to ask now.
     """
 
     def __init__(
         self,
-        client: InferenceServerClient,
+        servers: Servers,
         name: str,
         new_breaker: NewBreaker | None = None,
         version: Version = newest,
     ) -> None:
         self.name = name
-        self._client = client
+        self._places = [_Place(server) for server in servers]
         self._new_breaker = new_breaker or (lambda: CircuitBreaker(time.monotonic))
         self._version = version
-        self._breakers: dict[str, CircuitBreaker] = {}
-        self._reloading: asyncio.Task[None] | None = None
-        self._reloads = 0
+        self._turns = 0
+        self._probes: set[asyncio.Task[None]] = set()
 
     async def infer(
         self, inputs: list[InferInput], output: str, timeout_s: float, version: str = ""
@@ -115,13 +112,51 @@ class TritonModel:
                 model is well, and takes these inputs never) or `error`.
         """
         version = version or self._version()
-        if version not in self._breakers:
-            self._breakers[version] = self._new_breaker()
-        breaker = self._breakers[version]
-        if not breaker.allows():
+        until_s = time.monotonic() + timeout_s
+        well, probed = self._choose(version)
+        if not well and not probed:
             raise ModelUnavailable(self.name, "circuit_open", f"{self.name}: not asked, it failed lately")
+        for place in probed if well else ():
+            probe = asyncio.ensure_future(self._probe(place, inputs, output, timeout_s, version))
+            self._probes.add(probe)
+            probe.add_done_callback(self._probes.discard)
+        places = well or probed
+        for place in places[:-1]:
+            try:
+                return await self._ask(place, inputs, output, until_s - time.monotonic(), version)
+            except ModelUnavailable as error:
+                if error.reason not in ASK_ANOTHER or time.monotonic() >= until_s:
+                    raise
+        return await self._ask(places[-1], inputs, output, until_s - time.monotonic(), version)
+
+    def _choose(self, version: str) -> tuple[list[_Place], list[_Place]]:
+        """Places whose circuit is closed, the freest first; and those that are to be probed."""
+        for place in self._places:
+            if version not in place.breakers:
+                place.breakers[version] = self._new_breaker()
+        well = [place for place in self._places if not place.breakers[version].is_open]
+        failed = [place for place in self._places if place not in well]
+        return sorted(well, key=lambda place: place.load), [
+            place for place in failed if place.breakers[version].allows()
+        ]
+
+    async def _probe(
+        self, place: _Place, inputs: list[InferInput], output: str, timeout_s: float, version: str
+    ) -> None:
+        with suppress(ModelUnavailable):
+            await self._ask(place, inputs, output, timeout_s, version)
+
+    async def _ask(
+        self, place: _Place, inputs: list[InferInput], output: str, timeout_s: float, version: str
+    ) -> tuple[Any, str]:
+        """Ask one server; see `infer`."""
+        breaker = place.breakers[version]
+        name = f"{self.name} at {place.server.address}" if len(self._places) > 1 else self.name
+        self._turns += 1
+        place.last_turn = self._turns
+        place.under_way += 1
         call = asyncio.ensure_future(
-            self._client.infer(
+            place.server.client.infer(
                 self.name,
                 inputs,
                 model_version=version,
@@ -130,25 +165,25 @@ class TritonModel:
                 headers=carried(),
             )
         )
-        call.add_done_callback(partial(self._heard, self._reloads))
+        call.add_done_callback(partial(self._heard, place, place.reloads))
         try:
             result = await asyncio.wait_for(asyncio.shield(call), timeout_s)
             tensor = result.as_numpy(output)
             if tensor is None:
                 raise InferenceServerException(f"no output {output} in the answer")
         except TimeoutError:
-            breaker.failed()
+            _failed(name, breaker, "deadline")
             raise ModelUnavailable(
-                self.name, "deadline", f"{self.name}: no answer in {timeout_s * 1000:.0f} ms"
+                self.name, "deadline", f"{name}: no answer in {timeout_s * 1000:.0f} ms"
             ) from None
         except (InferenceServerException, grpc.RpcError) as error:
             reason = _reason(error)
             if reason == "refused":
-                breaker.succeeded()
+                _succeeded(name, breaker)
             else:
-                breaker.failed()
-            raise ModelUnavailable(self.name, reason, f"{self.name}: {error}") from error
-        breaker.succeeded()
+                _failed(name, breaker, reason)
+            raise ModelUnavailable(self.name, reason, f"{name}: {error}") from error
+        _succeeded(name, breaker)
         return tensor, result.get_response().model_version
 
     def checked(self, tensor: Any, shape: tuple[int, ...]) -> FloatArray:
@@ -166,36 +201,34 @@ class TritonModel:
             f"{self.name}: gave {checked.shape} for {shape}, or numbers that are not finite",
         )
 
-    def _heard(self, reloads: int, call: asyncio.Future[Any]) -> None:
+    def _heard(self, place: _Place, reloads: int, call: asyncio.Future[Any]) -> None:
         """Have the model loaded again where an answer, late or not, says that its process died.
 
         Args:
             reloads: how often it had been, when the call began: a later one has mended what is told here.
         """
+        place.under_way -= 1
         error = None if call.cancelled() else call.exception()
-        idle = self._reloading is None or self._reloading.done()
-        if STUB_DIED in str(error) and idle and reloads == self._reloads:
-            self._reloading = asyncio.ensure_future(self._reload())
+        idle = place.reloading is None or place.reloading.done()
+        if STUB_DIED in str(error) and idle and reloads == place.reloads:
+            place.reloading = asyncio.ensure_future(self._reload(place))
 
-    async def _reload(self) -> None:
+    async def _reload(self, place: _Place) -> None:
         """Load the model again, with a parameter that differs: Triton takes no notice of an unchanged one.
 
         Workers that notice within the same half minute ask for the same, so that it happens once.
         """
+        client = place.server.client
         log.warning("the process of model %s died: asking Triton to load it again", self.name)
         try:
-            answer = await self._client.get_model_config(
-                self.name, as_json=True, client_timeout=RELOAD_TIMEOUT_S
-            )
+            answer = await client.get_model_config(self.name, as_json=True, client_timeout=RELOAD_TIMEOUT_S)
             config = answer["config"]
             half_minute = str(int(time.time() / RELOAD_TIMEOUT_S))
             config.setdefault("parameters", {})["revived"] = {"string_value": half_minute}
-            await self._client.load_model(
-                self.name, config=json.dumps(config), client_timeout=RELOAD_TIMEOUT_S
-            )
+            await client.load_model(self.name, config=json.dumps(config), client_timeout=RELOAD_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:
             log.warning("Triton did not load model %s again: %s", self.name, error)
-        self._reloads += 1
+        place.reloads += 1
 
 
 class TritonEncoder:
@@ -203,12 +236,12 @@ class TritonEncoder:
 
     def __init__(
         self,
-        client: InferenceServerClient,
+        servers: Servers,
         name: str = "encoder",
         new_breaker: NewBreaker | None = None,
         version: Version = newest,
     ) -> None:
-        self.model = TritonModel(client, name, new_breaker, version)
+        self.model = TritonModel(servers, name, new_breaker, version)
 
     async def encode(
         self, texts: Sequence[str], timeout_s: float, version: str = ""
@@ -251,13 +284,13 @@ class TritonReranker:
 
     def __init__(
         self,
-        client: InferenceServerClient,
+        servers: Servers,
         name: str = "reranker",
         new_breaker: NewBreaker | None = None,
         version: Version = newest,
         features: tuple[str, ...] = FEATURES,
     ) -> None:
-        self.model = TritonModel(client, name, new_breaker, version)
+        self.model = TritonModel(servers, name, new_breaker, version)
         self._version = version
         self._features = features
         self._fits: dict[str, bool] = {}
@@ -299,6 +332,20 @@ class TritonReranker:
             raise ModelUnavailable(
                 self.model.name, "features", f"{self.model.name}: version {version} reads other features"
             )
+
+
+def _failed(name: str, breaker: CircuitBreaker, reason: str) -> None:
+    """Count a failure, and say so where it is the one that opens the circuit."""
+    was_open = breaker.is_open
+    breaker.failed()
+    if breaker.is_open and not was_open:
+        log.warning("%s: not asked for a while, it failed several times, last by: %s", name, reason)
+
+
+def _succeeded(name: str, breaker: CircuitBreaker) -> None:
+    if breaker.is_open:
+        log.warning("%s: answers again", name)
+    breaker.succeeded()
 
 
 def _reason(error: Exception) -> str:

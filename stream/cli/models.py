@@ -62,6 +62,7 @@ def list_versions(repository: Repository = None, config: ConfigFile = None, json
                     "version": version,
                     "on_disk": place.is_dir(),
                     "in_triton": state.state if state else None,
+                    "why": state.reason if state else "",
                     "role": _role(records.get(model), version),
                     "measured": [
                         {"metric": one.metric, "value": one.value} for one in (said.measured if said else [])
@@ -80,6 +81,9 @@ def list_versions(repository: Repository = None, config: ConfigFile = None, json
             f"{row['model']:<16}{row['version']:<9}{row['role'] or '-':<11}{row['in_triton'] or '-':<13}"
             f"{'yes' if row['on_disk'] else 'no':<9}{figures}"
         )
+    for row in rows:
+        if row["why"]:
+            print(f"{row['model']} {row['version']}: {row['why']}")
 
 
 @app.command()
@@ -259,20 +263,20 @@ def _role(record: Any, version: str) -> str | None:
 async def _known(config: Config) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """What Triton has loaded, what the records say, and who did not answer."""
     from stream.adapters.model_records import read_records
-    from stream.adapters.triton_models import connect
     from stream.adapters.triton_repository import TritonRepository
+    from stream.adapters.triton_servers import connect
     from stream.errors import Unavailable
 
     away = []
     loaded: dict[str, Any] = {}
     records: dict[str, Any] = {}
-    client = connect(config.triton)
+    servers = connect(config.triton)
     try:
-        loaded = await TritonRepository(client, config.triton).versions()
+        loaded = await TritonRepository(servers, config.triton).versions()
     except Unavailable as error:
         away.append(str(error))
     finally:
-        await client.close()
+        await servers.close()
     try:
         records = await read_records(config)
     except Unavailable as error:

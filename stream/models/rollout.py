@@ -17,13 +17,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from stream.adapters import redis_client, triton_models
+from stream.adapters import redis_client, triton_servers
 from stream.adapters.kafka_reading import partitions
 from stream.adapters.model_records import read_records, write_record
 from stream.adapters.redis_locks import RedisModelLocks
@@ -237,8 +236,8 @@ class Rollout:
                     f"{folder / manifest.NAME} has no canary: requests with the answers they must get; "
                     "`model-factory export` records them"
                 )
-            ask = partial(self._triton.ask, model, version)
-            await canary.check(expected, ask)
+            for ask in self._triton.askers(model, version):
+                await canary.check(expected, ask)
         except ModelRefused as error:
             if loads:
                 await self._unload(model, version)
@@ -366,16 +365,16 @@ async def open_rollout(
     """Give a `Rollout` that is connected to Redis and Triton while the block runs."""
     owner = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
     async with redis_client.connect(config.redis) as redis:
-        client = triton_models.connect(config.triton)
+        servers = triton_servers.connect(config.triton)
         try:
             yield Rollout(
                 config,
                 repository,
-                TritonRepository(client, config.triton),
+                TritonRepository(servers, config.triton),
                 RedisWorkerReports(redis, config.redis.key_prefix),
                 RedisModelLocks(redis, config.redis.key_prefix, owner),
                 told=told,
                 filled=filled,
             )
         finally:
-            await client.close()
+            await servers.close()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.adapters import triton_models
+from stream.adapters import triton_servers
 from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.triton_models import ENCODER_BATCH, TritonEncoder
 from stream.config import Triton
@@ -28,7 +28,7 @@ TIMEOUT_S = 120.0  # the machine that runs all servers and the tests at once may
 
 @asynccontextmanager
 async def _triton(url: str, now_s: Callable[[], float] = time.monotonic) -> AsyncIterator[TritonEncoder]:
-    client = triton_models.connect(Triton(url=url))
+    client = triton_servers.connect(Triton(url=url))
     try:
         yield TritonEncoder(client, new_breaker=lambda: CircuitBreaker(now_s))
     finally:
@@ -189,7 +189,7 @@ def test_an_answer_that_comes_too_late_is_not_waited_for_and_recovery_is_by_itse
 @pytest.mark.servers
 def test_a_model_that_does_not_exist_is_an_error(stack: Any) -> None:
     async def body() -> None:
-        client = triton_models.connect(Triton(url=stack.endpoints.triton_grpc))
+        client = triton_servers.connect(Triton(url=stack.endpoints.triton_grpc))
         try:
             with pytest.raises(ModelUnavailable) as raised:
                 await TritonEncoder(client, "no-such-model").encode(["red mug"], TIMEOUT_S)

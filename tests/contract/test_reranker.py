@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.adapters import triton_models
+from stream.adapters import triton_servers
 from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.triton_models import TritonReranker
 from stream.config import Triton
@@ -28,7 +28,7 @@ TIMEOUT_S = 120.0  # the machine that runs all servers and the tests at once may
 
 @asynccontextmanager
 async def _triton(url: str, now_s: Callable[[], float] = time.monotonic) -> AsyncIterator[TritonReranker]:
-    client = triton_models.connect(Triton(url=url))
+    client = triton_servers.connect(Triton(url=url))
     try:
         yield TritonReranker(client, new_breaker=lambda: CircuitBreaker(now_s))
     finally:

@@ -23,8 +23,8 @@ from model_factory import canaries, manifest
 from model_factory.served import highest_version
 
 from stream.adapters.redis_locks import RedisModelLocks
-from stream.adapters.triton_models import connect
 from stream.adapters.triton_repository import TritonRepository
+from stream.adapters.triton_servers import connect
 from stream.local.stack import Stack
 from stream.models.repository import new_version
 

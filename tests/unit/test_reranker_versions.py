@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stream.adapters.triton_models import TritonReranker
+from stream.adapters.triton_servers import Servers
 from stream.config import Config
 from stream.core.learning import Learning, OnlineLearner
 from stream.core.ranking import FEATURES
@@ -92,7 +93,7 @@ class Versions(TritonReranker):
     """A reranker whose server is a table of features by version."""
 
     def __init__(self, **features: tuple[str, ...]) -> None:
-        super().__init__(None, version=lambda: self.serves)  # type: ignore[arg-type]
+        super().__init__(Servers(), version=lambda: self.serves)
         self.serves = "1"
         self.asked: list[tuple[str, str]] = []
 

@@ -8,9 +8,11 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any
 
 import pytest
+from bench_memory import shopper
 from builders import NOW_MS, click
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -252,6 +254,19 @@ def test_states_live_as_long_as_told_and_not_all_equally_long(on_redis: Run) -> 
         left = [await client.pttl(f"{prefix}u:{user}") for user in users]
         assert all(2 * DAY_MS - 60_000 < ms <= 2 * DAY_MS * (1 + TTL_JITTER) for ms in left)
         assert max(left) - min(left) > 0.02 * DAY_MS
+
+    on_redis(body)
+
+
+def test_a_shopper_of_50_interactions_takes_no_more_than_1000_bytes(on_redis: Run) -> None:
+    """What docs/servers.md tells who has to plan for memory."""
+
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        states = [shopper(number, interactions=50, hashed=False) for number in range(40)]
+        await store.save([(state, 0) for state in states])
+        used = [await client.memory_usage(f"{prefix}u:{state.user_id}", samples=0) for state in states]
+        longer = len(prefix) - len("sr:")
+        assert median(bytes_ - longer for bytes_ in used if bytes_) <= 1_000
 
     on_redis(body)
 

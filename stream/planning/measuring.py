@@ -21,7 +21,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
-from stream.adapters import redis_client, triton_models, vector_record
+from stream.adapters import redis_client, triton_servers, vector_record
 from stream.adapters.kafka_clients import producer
 from stream.adapters.kafka_sender import Sender
 from stream.adapters.redis_state import RedisStateStore
@@ -165,7 +165,7 @@ class _Measurement:
 
     async def _versions(self) -> tuple[str, str]:
         triton = self._config.triton
-        client = triton_models.connect(triton)
+        client = triton_servers.connect(triton)
         try:
             repository = TritonRepository(client, triton)
             return (

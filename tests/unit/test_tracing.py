@@ -16,7 +16,7 @@ import pytest
 from builders import raw_click
 from shops import Shop
 
-from stream.adapters import triton_models
+from stream.adapters import triton_models, triton_servers
 from stream.config import Triton, load_config
 from stream.core.events import RecommendationList
 from stream.errors import ConfigError, ModelUnavailable
@@ -144,7 +144,7 @@ def test_a_model_is_asked_within_the_trace() -> None:
         server.add_generic_rpc_handlers((Server(),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        client = triton_models.connect(Triton(url=f"127.0.0.1:{port}"))
+        client = triton_servers.connect(Triton(url=f"127.0.0.1:{port}"))
         encoder = triton_models.TritonEncoder(client, "encoder")
         with collector() as (url, _):
             traces = otlp_traces.connect(url)

@@ -138,6 +138,8 @@ def measure(
     from stream.planning.measuring import Options, measure
     from stream.planning.run import write_run
 
+    if not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{out.parent}: no such folder", param_hint="--out")
     options = Options(seconds, tuple(rate or (10.0, 30.0)), backlog, items, workers)
     with Bars() as bars:
         run = measure(options, bars)

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from deployment import ROOT, Services, compose, dockerfile, parse
 from stream.config import Config, load_config
 from stream.local.ports import choose
 from stream.local.stack import Stack
+from stream.progress import Progress
 from stream.telemetry import StatusServer, Telemetry
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -391,7 +393,7 @@ def test_metrics_and_health_are_on_the_ports_of_the_settings_at_paths_that_are_s
 
 
 def status_server() -> StatusServer:
-    return StatusServer(Telemetry(), list)
+    return StatusServer(Telemetry(), list, Progress(time.monotonic, 300.0))
 
 
 def test_a_pod_may_take_as_long_to_stop_as_a_container_of_the_compose_file(

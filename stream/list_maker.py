@@ -267,7 +267,7 @@ class ListMaker:
         if context.query is not None:
             query = context.query.query
             pairs = [pair(query, items.at(slot).text) for slot in found.slots[read].tolist()]
-        in_view = items.get(found.row_items[0]) if found.session_rows and self._read_best else None
+        in_view = items.get(found.row_items[0]) if found.row_items and self._read_best else None
         if in_view is not None:
             near = found.slots[claims(found)]
             likely = [pair(in_view.title, items.at(slot).text) for slot in near.tolist()]

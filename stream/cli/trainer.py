@@ -195,7 +195,7 @@ def _said(
             "trained_until": until,
             "lists": warm.learner.lists,
             "passes": passes,
-            "sessions": f"every {warm.learnt_every}th",
+            "sessions": f"one in {warm.learnt_every}",
             "encoder": encoder,
             "seed": seed,
         },

@@ -31,8 +31,8 @@ OFFERS = (*(source.name for source in SOURCES), RANGE, PINNED)
 class Candidates:
     """N candidates by slot, ascending, and what is known of each; R rows of neighbours were read.
 
-    `forward` and `backward` [R, N] are co-visitation weights now; row r belongs to `row_items[r]`, the
-    first `session_rows` of them of the session, newest first. `row_popularity` [R] is their own weight.
+    `forward` and `backward` [R, N] are co-visitation weights now; row r belongs to `row_items[r]`, an item of
+    the session, newest first. `row_popularity` [R] is their own weight.
     `recent` [N] is the cosine with the session of the last weeks, `following` and `following_share` [N] how
     much came right after the newest item, `companions` [N] the nearness in past sessions like this one.
     `bought_ms` and `touched_ms` [N] are when the shopper last bought or touched it before this session, 0
@@ -48,7 +48,6 @@ class Candidates:
     slots: IntArray
     seen: BoolArray
     row_items: tuple[str, ...]
-    session_rows: int
     row_popularity: FloatArray
     forward: FloatArray
     backward: FloatArray
@@ -146,7 +145,6 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
         slots=slots,
         seen=seen_here[slots],
         row_items=tuple(known.neighbours.row_items),
-        session_rows=len(known.recent),
         row_popularity=known.neighbours.popularity,
         forward=related.forward,
         backward=related.backward,

@@ -18,7 +18,6 @@ from stream.core.vectors import ItemVectors
 
 SESSION_ROWS = 10
 """Distinct items of the session, newest first, whose neighbours are looked up."""
-HISTORY_ROWS = 5
 """The same for the newest items from before the session."""
 SESSION_RECENCY = 0.8
 """What an item of the session counts for the session vector, to the power of its age in items."""
@@ -96,19 +95,15 @@ def session_interactions(state: UserState, policy: Policy) -> tuple[Interaction,
     return session
 
 
-def split(state: UserState, policy: Policy) -> tuple[list[str], list[str]]:
-    """The distinct items of the session and of the time before it, each newest first."""
+def session_items(state: UserState, policy: Policy) -> list[str]:
+    """The distinct items of the session, newest first."""
     current = session_interactions(state, policy)
-    session = dict.fromkeys(i.item_id for i in reversed(current) if i.kind != REMOVE_FROM_CART)
-    earlier = state.interactions[: len(state.interactions) - len(current)]
-    before = dict.fromkeys(i.item_id for i in reversed(earlier))
-    return list(session), [item_id for item_id in before if item_id not in session]
+    return list(dict.fromkeys(i.item_id for i in reversed(current) if i.kind != REMOVE_FROM_CART))
 
 
 def rows_needed(state: UserState, policy: Policy) -> list[str]:
-    """The items whose rows of signals a list wants: of the session, then of the time before it."""
-    session, before = split(state, policy)
-    return session[:SESSION_ROWS] + before[:HISTORY_ROWS]
+    """The items whose rows of signals a list wants: the session's newest."""
+    return session_items(state, policy)[:SESSION_ROWS]
 
 
 def query_of(state: UserState, at_ms: int, policy: Policy) -> Search | None:
@@ -127,7 +122,7 @@ def session_vector(
     state: UserState, items: ItemTable, space: ItemVectors, policy: Policy
 ) -> FloatArray | None:
     """The mean vector of the session's items, newer ones counting more; None where none is known."""
-    session = split(state, policy)[0][:SESSION_ROWS]
+    session = session_items(state, policy)[:SESSION_ROWS]
     return mean_vector(session, SESSION_RECENCY, items, space)
 
 

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.context import (
-    HISTORY_ROWS,
     NO_HITS,
     NO_ROW,
     SESSION_RECENCY,
     SESSION_ROWS,
     Context,
     session_interactions,
-    split,
+    session_items,
 )
 from stream.core.events import LATEST_MS
 from stream.core.items import FloatArray, IntArray
@@ -50,12 +49,11 @@ FOLLOWING_SHRINK = 5.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What sources look at: `session` and `before` are distinct items of the two, each newest first."""
+    """What sources look at: `session` are its distinct items, newest first."""
 
     context: Context
     policy: Policy
     session: list[str]
-    before: list[str]
     neighbours: Neighbours
     history: History
 
@@ -67,9 +65,9 @@ class Evidence:
 
 def evidence(context: Context, policy: Policy) -> Evidence:
     """Work out what is known of a shopper."""
-    session, before = split(context.state, policy)
-    neighbours = Neighbours(context, session[:SESSION_ROWS], before[:HISTORY_ROWS])
-    return Evidence(context, policy, session, before, neighbours, History(context, session, policy))
+    session = session_items(context.state, policy)
+    neighbours = Neighbours(context, session[:SESSION_ROWS])
+    return Evidence(context, policy, session, neighbours, History(context, session, policy))
 
 
 class Related(NamedTuple):
@@ -89,10 +87,9 @@ class Related(NamedTuple):
 class Neighbours:
     """The rows of signals laid over one another: each entry is one row's weights for one neighbour."""
 
-    def __init__(self, context: Context, recent: list[str], before: list[str]) -> None:
+    def __init__(self, context: Context, row_items: list[str]) -> None:
         self._context = context
-        self._session_rows = len(recent)
-        self.row_items = row_items = recent + before
+        self.row_items = row_items
         views = [context.rows.get(item_id, NO_ROW) for item_id in row_items] or [NO_ROW]
         own = np.array([view.popularity for view in views[: len(row_items)]], np.float32)
         self.popularity = neighbours_at(own, context.at_ms)
@@ -100,16 +97,16 @@ class Neighbours:
         self._row = np.repeat(np.arange(len(views)), [len(view.slots) for view in views])
         self._forward = neighbours_at(np.concatenate([view.forward for view in views]), context.at_ms)
         self._backward = neighbours_at(np.concatenate([view.backward for view in views]), context.at_ms)
-        self._views = views[: len(recent)]
+        self._views = views[: len(row_items)]
         self._companions: FloatArray | None = None
 
     def of_session(self, limit: int) -> IntArray:
         """The session's neighbours with the best recency weighted cosine, in no order."""
-        return self._best(slice(0, self._session_rows), RECENCY, limit)
-
-    def of_past(self, limit: int) -> IntArray:
-        """The neighbours with the best cosine to what came before the session, in no order."""
-        return self._best(slice(self._session_rows, len(self.row_items)), 1.0, limit)
+        if not len(self._slots):
+            return NO_HITS.slots
+        weights = RECENCY ** np.arange(len(self.popularity)) / np.sqrt(self.popularity + SHRINK)
+        pull = weights[self._row] * (self._forward + BACKWARD * self._backward)
+        return self._lightened(np.bincount(self._slots, pull), limit)
 
     def companions(self) -> FloatArray:
         """How near items [capacity] came to the session's, in those past sessions that are most like it.
@@ -130,7 +127,7 @@ class Neighbours:
         if not self._views:
             return np.zeros(capacity, np.float32)
         held = np.zeros(capacity + 1, np.float32)
-        slots = [context.items.slot(item_id) for item_id in self.row_items[: self._session_rows]]
+        slots = [context.items.slot(item_id) for item_id in self.row_items]
         ages = SESSION_RECENCY ** np.arange(len(slots), dtype=np.float32)
         held[[capacity if slot is None else slot for slot in slots]] = ages
         held[-1] = 0.0  # where nothing is known
@@ -142,17 +139,6 @@ class Neighbours:
         pull = (age * faded * alike)[:, None] * _nearness
         found = np.bincount(around.ravel() + 1, pull.ravel(), minlength=capacity + 1)
         return found[1:].astype(np.float32)
-
-    def _best(self, rows: slice, recency: float, limit: int) -> IntArray:
-        popularity = self.popularity[rows]
-        weights = np.zeros(len(self.popularity), np.float32)
-        weights[rows] = recency ** np.arange(len(popularity)) / np.sqrt(popularity + SHRINK)
-        entries = slice(*np.searchsorted(self._row, [rows.start, rows.stop]))
-        slots, row = self._slots[entries], self._row[entries]
-        if not len(slots):
-            return NO_HITS.slots
-        pull = weights[row] * (self._forward[entries] + BACKWARD * self._backward[entries])
-        return self._lightened(np.bincount(slots, pull), limit)
 
     def _lightened(self, score: NDArray[Any], limit: int) -> IntArray:
         """The best of what is available by score [at most capacity] beside popularity, in no order."""
@@ -178,9 +164,7 @@ class Neighbours:
         recent, following = np.zeros((2, count), np.float32)
         share = 0.0
         if self._views:
-            session = np.searchsorted(row, self._session_rows)
-            found = self._of_month(entries[:session], row[:session])
-            recent = np.bincount(at[:session], found, count).astype(np.float32)
+            recent = np.bincount(at, self._of_month(entries, row), count).astype(np.float32)
             recent /= np.sqrt(self._month_popularity(slots) + np.float32(SHRINK))
             newest = np.searchsorted(row, 1)
             after = neighbours_at(self._views[0].next, self._context.at_ms)
@@ -190,7 +174,7 @@ class Neighbours:
 
     def _of_month(self, entries: NDArray[np.intp], row: NDArray[np.intp]) -> NDArray[np.float64]:
         """What entries of the session's rows weigh in the sum of cosines of the last weeks."""
-        slots = [self._context.items.slot(item_id) for item_id in self.row_items[: self._session_rows]]
+        slots = [self._context.items.slot(item_id) for item_id in self.row_items]
         known = np.array([-1 if slot is None else slot for slot in slots], np.int32)
         own = np.where(known >= 0, self._month_popularity(known), 0.0)
         scale = RECENCY ** np.arange(len(own)) / np.sqrt(own + SHRINK)

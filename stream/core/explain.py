@@ -145,7 +145,7 @@ def claims(candidates: Candidates) -> NDArray[np.intp]:
 
     The cross-encoder may know better, see `Context.unlike`.
     """
-    if not candidates.session_rows:
+    if not len(candidates.row_items):
         return np.zeros(0, np.intp)
     cosines = candidates.cosine_rows[0]
     near = np.flatnonzero(candidates.by("similar") & ~candidates.seen & (cosines >= CLOSE_TO_ITEM))
@@ -157,7 +157,7 @@ def _causes(context: Context, candidates: Candidates) -> _Causes:
     pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
     pulls[~known] = 0.0
     carried = _carried(candidates, pulls)
-    grounds = Grounds(context, candidates, pulls, carried, _likeness(context, candidates), ~candidates.seen)
+    grounds = Grounds(context, candidates, carried, _likeness(context, candidates), ~candidates.seen)
     merits = _merits(context, candidates)
     for merit, say in zip(merits, SAYS.values(), strict=True):
         merit[~say.shown(grounds)] = -np.inf
@@ -173,10 +173,9 @@ def _carried(candidates: Candidates, pulls: FloatArray) -> FloatArray:
     What is lost of the logarithms of the sums that fade with age, in which older rows then count as younger:
     so a row may even stand in the way of others. -inf where a row says nothing of a candidate.
     """
-    rows = candidates.session_rows
-    scale = 1.0 / np.sqrt(candidates.row_popularity[:rows, None] + np.float32(SHRINK))
-    carried = _lost(pulls[:rows] * scale, RECENCY) + _lost(candidates.forward[:rows] * scale, SESSION_RECENCY)
-    carried[pulls[:rows] <= 0] = -np.inf
+    scale = 1.0 / np.sqrt(candidates.row_popularity[:, None] + np.float32(SHRINK))
+    carried = _lost(pulls * scale, RECENCY) + _lost(candidates.forward * scale, SESSION_RECENCY)
+    carried[pulls <= 0] = -np.inf
     return carried
 
 
@@ -199,7 +198,7 @@ def _merits(context: Context, candidates: Candidates) -> FloatArray:
 
 def _likeness(context: Context, candidates: Candidates) -> FloatArray:
     """Cosines with the session's items, 0 where the cross-encoder found the newest one unlike."""
-    if not len(context.unlike) or not candidates.session_rows:
+    if not len(context.unlike) or not len(candidates.row_items):
         return candidates.cosine_rows
     likeness = candidates.cosine_rows.copy()
     likeness[0, np.isin(candidates.slots, context.unlike)] = 0.0

@@ -40,7 +40,7 @@ PLACEMENT = "search"
 LEXICAL = 1_000
 """How many items that match the words are asked for, to find the shop's results among them."""
 
-PERSONAL = ("covisited", "profile", "history", "similar", "taste")
+PERSONAL = ("covisited", "history", "similar", "taste")
 """Sources of `stream.core.explain` that tell of the shopper, not of the shop."""
 
 

@@ -11,7 +11,6 @@ from ranking_shop import NOW_MS, RankingShop
 from stream.core import candidates
 from stream.core.candidates import OFFERS, Candidates, gather
 from stream.core.context import (
-    HISTORY_ROWS,
     NO_HITS,
     Context,
     Hits,
@@ -150,7 +149,7 @@ def test_a_search_after_a_pause_begins_a_session_without_items() -> None:
     shop.click("ann", "item-5", at_ms=NOW_MS - DAY_MS)
     state = shop.search("ann", "thing 3")
     found = gather(shop.context("ann"), POLICY)
-    assert found.session_rows == 0
+    assert found.row_items == ()
     assert "item-5" in names(shop, found)
     assert session_vector(state, shop.items, shop.space, POLICY) is None
 
@@ -205,15 +204,13 @@ def test_a_search_ages_by_the_items_touched_after_it() -> None:
     assert query_age(shop.state("ann"), query) == 2
 
 
-def test_rows_are_asked_for_the_newest_items_of_the_session_and_of_the_time_before() -> None:
+def test_rows_are_asked_for_the_newest_items_of_the_session() -> None:
     shop = RankingShop(sessions=0)
     for place in range(30):
         shop.click("ann", f"item-{place}", at_ms=NOW_MS - 9 * DAY_MS + place)
     for place in range(40, 43):
         shop.click("ann", f"item-{place}", at_ms=NOW_MS + place)
-    wanted = rows_needed(shop.state("ann"), POLICY)
-    assert wanted[:3] == ["item-42", "item-41", "item-40"]
-    assert wanted[3:] == [f"item-{place}" for place in range(29, 29 - HISTORY_ROWS, -1)]
+    assert rows_needed(shop.state("ann"), POLICY) == ["item-42", "item-41", "item-40"]
 
 
 def test_vectors_of_the_session_and_of_taste_have_length_one(shop: RankingShop) -> None:

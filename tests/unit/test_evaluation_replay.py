@@ -47,13 +47,13 @@ def small(sessions: list[Session]) -> Measured:
 
 
 FIGURES = {
-    "hr_at_20": 0.664,
-    "mrr_at_20": 0.323,
-    "ndcg_at_20": 0.401,
-    "coverage": 0.994,
-    "novelty": 5.433,
-    "intra_list_diversity": 0.894,
-    "gini": 0.235,
+    "hr_at_20": 0.663,
+    "mrr_at_20": 0.315,
+    "ndcg_at_20": 0.395,
+    "coverage": 0.987,
+    "novelty": 5.372,
+    "intra_list_diversity": 0.895,
+    "gini": 0.262,
 }
 """Of the small log. BLAS may sum in another order elsewhere and so swap near equals, hence the tolerance of
 three lists in 104. Whoever changes candidates, features or learning on purpose writes down the new ones."""

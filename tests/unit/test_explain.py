@@ -45,7 +45,7 @@ def assert_true(shop: RankingShop, context: Context, found: Candidates, position
     item_id = shop.names([found.slots[position]])[0]
     touched = {i.item_id for i in context.state.interactions}
     owned = {o.item_id for o in context.state.owned}
-    if source in ("covisited", "profile"):
+    if source == "covisited":
         cause = named_item(shop, reason)
         assert cause in touched
         assert item_id in shop.signals[cause].neighbours
@@ -139,7 +139,7 @@ def test_a_reason_says_what_the_shopper_did(kind, words) -> None:
         shop.click("ann", "item-5", "add_to_cart", at_ms=NOW_MS - 1000)
     shop.click("ann", "item-5", kind)
     source, reason = said(shop, "item-90", **ALONE)
-    assert source in ("covisited", "profile")
+    assert source == "covisited"
     assert reason == words
 
 

@@ -15,7 +15,6 @@ from stream.core.features.history import HISTORY
 from stream.core.features.like_sessions import LIKE_SESSIONS
 from stream.core.features.likeness import LIKENESS
 from stream.core.features.popularity import POPULARITY
-from stream.core.features.profile import PROFILE
 from stream.core.features.taste import TASTE
 from stream.core.items import FloatArray
 
@@ -23,7 +22,6 @@ GROUPS: tuple[Group, ...] = (
     COVISITATION,
     FOLLOWING,
     LIKE_SESSIONS,
-    PROFILE,
     HISTORY,
     POPULARITY,
     AGE,

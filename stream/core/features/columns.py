@@ -23,11 +23,11 @@ _COSINE_FLOOR = np.float32(1e-4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """N candidates and R rows of neighbours, the first `rows` of them of the session, newest first.
+    """N candidates and R = `rows` rows of neighbours, of the session's items, newest first.
 
     `popularity` [N, half-lives] is the candidates' now; `row` [R] and `column` [N] are what divides a
     co-visitation weight to make it a cosine; `forward`, `backward` and `both` [R, N] are such cosines;
-    `recent` and `steady` [rows] are what items of the session count, sooner and later fading.
+    `recent` and `steady` [R] are what items of the session count, sooner and later fading.
     """
 
     context: Context
@@ -48,13 +48,13 @@ class Columns:
         popularity = popularity_at(context.popularity[candidates.slots], context.at_ms)
         column = 1.0 / np.sqrt(popularity[:, 3] + np.float32(SHRINK))
         row = 1.0 / np.sqrt(candidates.row_popularity + np.float32(SHRINK))
-        ages = np.arange(candidates.session_rows, dtype=np.float32)
+        ages = np.arange(len(candidates.row_items), dtype=np.float32)
         forward = candidates.forward * row[:, None] * column
         backward = candidates.backward * row[:, None] * column
         return cls(
             context=context,
             candidates=candidates,
-            rows=candidates.session_rows,
+            rows=len(candidates.row_items),
             popularity=popularity,
             row=row,
             column=column,

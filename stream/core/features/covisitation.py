@@ -15,13 +15,13 @@ def _compute(columns: Columns, table: FloatArray) -> None:
     rows = columns.rows
     sums = np.zeros((6, table.shape[1]), np.float32)
     if rows:
-        both, recent = columns.both[:rows], columns.recent
+        both, recent = columns.both, columns.recent
         sums[0] = recent @ both
         sums[1] = columns.forward[0]
-        sums[2] = columns.steady @ columns.forward[:rows]
-        sums[3] = recent @ columns.backward[:rows]
+        sums[2] = columns.steady @ columns.forward
+        sums[3] = recent @ columns.backward
         sums[4 : 3 + min(rows, 3)] = columns.forward[1 : min(rows, 3)]
-        table[12] = np.log(((recent * columns.row[:rows]) @ both) * columns.column + _LIFT_FLOOR)
+        table[12] = np.log(((recent * columns.row) @ both) * columns.column + _LIFT_FLOOR)
         table[13] = (both > 0).sum(axis=0) / np.float32(rows)
     log_and_ratio(table[:12], sums)
 

@@ -4,7 +4,6 @@ from stream.core.sources.covisited import COVISITED as COVISITED
 from stream.core.sources.history import HISTORY as HISTORY
 from stream.core.sources.like_sessions import LIKE_SESSIONS as LIKE_SESSIONS
 from stream.core.sources.new import NEW as NEW
-from stream.core.sources.profile import PROFILE as PROFILE
 from stream.core.sources.search import SEARCH as SEARCH
 from stream.core.sources.similar import SIMILAR as SIMILAR
 from stream.core.sources.source import Source as Source
@@ -16,7 +15,6 @@ SOURCES = (
     SEARCH,
     COVISITED,
     LIKE_SESSIONS,
-    PROFILE,
     HISTORY,
     SIMILAR,
     TASTE,

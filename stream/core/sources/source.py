@@ -23,14 +23,13 @@ the index of vectors, the index of words, the facts about items."""
 class Grounds(NamedTuple):
     """What can be said of a list's N candidates, worked out once; rows of neighbours as in `Candidates`.
 
-    `pulls` [R, N] is how strongly each row names a candidate; `carried` [session rows, N] how much of a
-    candidate's co-visitation goes with the row, -inf where the row says nothing of it; `likeness`
-    [session rows, N] holds cosines; `unseen` [N] marks those that were not touched in this session.
+    `carried` [R, N] is how much of a candidate's co-visitation goes with the row, -inf where the row says
+    nothing of it; `likeness` [R, N] holds cosines; `unseen` [N] marks those that were not touched in this
+    session.
     """
 
     context: Context
     candidates: Candidates
-    pulls: FloatArray
     carried: FloatArray
     likeness: FloatArray
     unseen: BoolArray

@@ -45,6 +45,7 @@ OUTAGES = (Unavailable, ConnectionError, TimeoutError)
 """A part is away: waited for, never taken for a fault of the message."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 Handler = Callable[[Sequence[RawMessage]], Awaitable[None]]
 
 
@@ -100,6 +101,7 @@ class BatchAgent:
         publisher: where a message that makes the handler fail is set aside.
         batch_max: most messages in a batch.
         saved: is told of a batch whose effects are all saved, before it is acknowledged.
+        whole: adds to a batch what was passed over before it.
         gather_s: how long a batch that is not full waits for more. Nobody waits for what has time, and many
             small batches cost more than a few.
     """
@@ -113,6 +115,7 @@ class BatchAgent:
         batch_max: int,
         saved: Handler | None = None,
         gather_s: float = 0.0,
+        whole: Callable[[Sequence[RawMessage]], Awaitable[Sequence[RawMessage]]] | None = None,
     ) -> None:
         self.name = name
         self.waiting_for = ""
@@ -127,6 +130,7 @@ class BatchAgent:
         self._batch_max = batch_max
         self._saved = saved
         self._gather_s = gather_s
+        self._whole = whole
 
     def attach(self, app: faust.App, *topics: str) -> None:
         """Subscribe to topics; one agent on several sees them in one order."""
@@ -165,7 +169,9 @@ class BatchAgent:
         while True:
             batch = await self._take(queue)
             self._telemetry.batch_size.labels(self.name).observe(len(batch))
-            messages = [_raw(event) for event in batch]
+            messages: Sequence[RawMessage] = [_raw(event) for event in batch]
+            if self._whole is not None:
+                messages = await self._retried(self._whole, messages)
             await self._finish(messages)
             if self._saved is not None:
                 await self._retried(self._saved, messages)
@@ -217,11 +223,11 @@ class BatchAgent:
         await self._retried(self._publisher.publish_dead_letters, [letter])
         self._telemetry.dead_letters.labels(topic, ErrorCode.INTERNAL).inc()
 
-    async def _retried(self, call: Callable[[Sequence[T]], Awaitable[None]], given: Sequence[T]) -> None:
+    async def _retried(self, call: Callable[[Sequence[T]], Awaitable[R]], given: Sequence[T]) -> R:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                await call(given)
+                result = await call(given)
             except OUTAGES as error:
                 if not self.waiting_for:
                     log.warning("%s: waiting, nothing is acknowledged: %s", self.name, error)
@@ -234,7 +240,7 @@ class BatchAgent:
                 if self.waiting_for:
                     log.info("%s: going on", self.name)
                 self.waiting_for = ""
-                return
+                return result
 
 
 def _at(event: EventT[bytes]) -> At:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from stream.core import marks
 from stream.core.marks import Beginning, Cause, Log, Mark
@@ -15,6 +15,11 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 SWAP_ROUNDS = 5
+LONGEST_GAP = 10_000
+"""Of offsets that are read again beside a batch; a longer one has partitions taken anew."""
+
+Reread = Callable[[Mapping[Place, range]], Awaitable[list[RawMessage]]]
+"""Gives what lies in partitions at some offsets, those that hold nothing left out."""
 
 
 class Marks:
@@ -22,10 +27,20 @@ class Marks:
 
     `stale` is set for good once Redis has less than this process saved, or a topic was made anew:
     partitions have to be taken anew, by `begin`.
+
+    Args:
+        reread: what `whole` asks for messages that were passed over; None where there is nobody to ask.
     """
 
-    def __init__(self, store: MarkStore, telemetry: Telemetry, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: MarkStore,
+        telemetry: Telemetry,
+        now_ms: Callable[[], int],
+        reread: Reread | None = None,
+    ) -> None:
         self._store = store
+        self._reread = reread
         self._telemetry = telemetry
         self._now_ms = now_ms
         self._held: dict[Place, Mark] = {}
@@ -97,6 +112,40 @@ class Marks:
         await self._move({place: end for place, end in ends.items() if place in self._held})
         self._refuse_if_stale()
         self._saved.clear()
+
+    async def whole(self, messages: Sequence[RawMessage]) -> Sequence[RawMessage]:
+        """Add to a batch what the consumer passed over: messages between the marks and those of the batch.
+
+        So a mark never moves past a message that nobody was given.
+
+        Raises:
+            Unavailable: Kafka did not give them.
+            StateUnavailable: the gap is too long; `stale` is set.
+        """
+        offsets: dict[Place, list[int]] = {}
+        for message in messages:
+            offsets.setdefault((message.source.topic, message.source.partition), []).append(
+                message.source.offset
+            )
+        gaps = {
+            place: gap
+            for place, some in offsets.items()
+            if (held := self._held.get(place)) and (gap := marks.gap(held, some))
+        }
+        if not gaps or self._reread is None:
+            return messages
+        for place, gap in gaps.items():
+            if len(gap) > LONGEST_GAP:
+                log.error("%s/%d: %d offsets from %d on were passed over", *place, len(gap), gap.start)
+                self.stale.set()
+        self._refuse_if_stale()
+        given = {message.source[:3] for message in messages}
+        found = [one for one in await self._reread(gaps) if one.source[:3] not in given]
+        for place in {one.source[:2] for one in found}:
+            again = [one.source.offset for one in found if one.source[:2] == place]
+            log.warning("%s/%d: passed over, and read by itself: %s", *place, again)
+            self._telemetry.rewinds.labels(place[0], Cause.SKIPPED).inc()
+        return sorted([*found, *messages], key=lambda one: one.source[:3]) if found else messages
 
     async def check(self) -> None:
         """Make sure that what was read from Redis before this call was all that had been saved there.

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from stream.adapters import redis_client, triton_models, triton_servers
 from stream.adapters.circuit_breaker import CircuitBreaker
+from stream.adapters.kafka_events import read_again
 from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import require_topics
@@ -274,7 +275,7 @@ class Worker:
 
         def marked(app: faust.App, name: str, saved_as: str, *topics: str) -> Marks:
             store = RedisMarkStore(redis, name, config.redis.key_prefix, saved_as)
-            marks = Marks(store, telemetry, _now_ms)
+            marks = Marks(store, telemetry, _now_ms, partial(read_again, config.kafka))
             self._marked.append(MarkedCommits(app, marks, config, name, *topics))
             run_until_closed(parts, self._tell_when_forgotten(marks))
             return marks
@@ -321,13 +322,15 @@ class Worker:
             telemetry,
         )
         folder = SignalFolder(signals, publisher, telemetry, signal_marks)
-        of_events, learn = (topics.clicks, topics.searches), signal_marks.advance
-        for app, name, handle, saved, read, gather_s in (
-            (events_app, "events", recommender.handle, event_marks.advance, of_events, 0.0),
+        of_events = (topics.clicks, topics.searches)
+        for app, name, handle, marks, read, gather_s in (
+            (events_app, "events", recommender.handle, event_marks, of_events, 0.0),
             (background_app, "items", writer.handle, None, (topics.items,), 0.0),
-            (background_app, "signals", folder.handle, learn, (topics.item_signals,), GATHER_S),
+            (background_app, "signals", folder.handle, signal_marks, (topics.item_signals,), GATHER_S),
         ):
-            agent = BatchAgent(name, handle, publisher, telemetry, config.worker.batch_max, saved, gather_s)
+            saved, whole = (marks.advance, marks.whole) if marks else (None, None)
+            batch_max = config.worker.batch_max
+            agent = BatchAgent(name, handle, publisher, telemetry, batch_max, saved, gather_s, whole)
             agent.attach(app, *read)
             self._agents.append(agent)
 

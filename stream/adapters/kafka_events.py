@@ -1,17 +1,25 @@
-"""Read the shoppers' events that the workers have done, as far as the topics still have them."""
+"""Read again what lies in topics: the events that workers have done, or what a consumer passed over."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from stream.adapters.kafka_clients import consumer
 from stream.adapters.kafka_offsets import read_logs
 from stream.adapters.kafka_reading import partitions, records_between
-from stream.config import Config
+from stream.config import Config, Kafka
 from stream.core.events import Source
-from stream.ports import RawMessage
+from stream.errors import Unavailable
+from stream.ports import Place, RawMessage
+
+AGAIN_S = 10.0
+"""How long reading again may take before it is begun anew."""
 
 
 class Done(NamedTuple):
@@ -54,6 +62,31 @@ async def events_done(config: Config, user_id: str | None = None) -> AsyncIterat
             before += sum(end - start for start, end in of_topic.values())
 
 
+async def read_again(kafka: Kafka, offsets: Mapping[Place, range]) -> list[RawMessage]:
+    """Give what lies in partitions at some offsets, as far as there is something and it is not gone.
+
+    Raises:
+        Unavailable: Kafka did not answer.
+    """
+    try:
+        async with asyncio.timeout(AGAIN_S), consumer(kafka) as reader:
+            wanted = {TopicPartition(*place): some for place, some in offsets.items()}
+            reader.assign(list(wanted))
+            first = await reader.beginning_offsets(list(wanted))
+            for one in wanted:
+                await reader.position(one)  # a position that is still asked for would undo a seek
+            starts = {one: max(first[one], some.start) for one, some in wanted.items()}
+            ends = {one: some.stop for one, some in wanted.items()}
+            return [
+                _message(record)
+                async for records, _ in records_between(reader, starts, ends)
+                for record in records
+            ]
+    except (KafkaError, TimeoutError) as error:
+        raise Unavailable(f"Kafka did not give again what was passed over: {error!r}") from error
+
+
 def _message(record: ConsumerRecord) -> RawMessage:
     source = Source(record.topic, record.partition, record.offset, record.timestamp)
-    return RawMessage(source, record.key, record.value)
+    headers = tuple((name, value or b"") for name, value in record.headers or ())
+    return RawMessage(source, record.key, record.value, headers)

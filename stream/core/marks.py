@@ -8,6 +8,7 @@ Redis forgot, and from where on the log has to be read again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ class Cause(StrEnum):
     """The partition's offsets began anew."""
     ADOPTED = "adopted"
     """A release that kept no marks committed, or an operator moved the group's offset."""
+    SKIPPED = "skipped"
+    """The consumer passed over messages, as it may while partitions change hands."""
     EXPIRED = "expired"
     """The topic has no longer what would have to be read next."""
 
@@ -77,6 +80,20 @@ def begin(mark: Mark | None, log: Log, new_life: int) -> Beginning:
     if mark.offset < log.committed:
         return _within(log, mark.offset, mark, Cause.FORGOT)
     return _within(log, log.committed, mark, None)
+
+
+def gap(mark: Mark, offsets: Iterable[int]) -> range:
+    """From the first to the last offset between a mark and messages of its partition that none of them has.
+
+    Empty where there is none. That no message is missing does not follow from a gap: the marks of
+    transactions take offsets too, and what is older than the topic's retention is gone.
+    """
+    expected, absent = mark.offset, list[range]()
+    for offset in sorted(offsets):
+        if offset > expected:
+            absent.append(range(expected, offset))
+        expected = max(expected, offset + 1)
+    return range(absent[0].start, absent[-1].stop) if absent else range(0)
 
 
 def note(life: int) -> str:

@@ -317,6 +317,30 @@ def test_a_batch_is_acknowledged_only_after_its_marks_are_moved() -> None:
     asyncio.run(scenario())
 
 
+def test_what_was_passed_over_is_handled_with_the_batch_and_before_its_marks_move() -> None:
+    async def scenario() -> None:
+        stream = FakeStream(_messages(4)[2:])
+        away = [StateUnavailable("away")] * 2
+        told: list[list[int]] = []
+
+        async def whole(messages: Sequence[RawMessage]) -> Sequence[RawMessage]:
+            if away:
+                raise away.pop()
+            return [raw_click(offset=0), raw_click(offset=1), *messages]
+
+        async def saved(messages: Sequence[RawMessage]) -> None:
+            told.append([message.source.offset for message in messages])
+
+        handler = Handler()
+        agent = BatchAgent("events", handler, MemoryPublisher(), Telemetry(), 8, saved, whole=whole)
+        consuming = asyncio.ensure_future(agent._consume(stream))  # type: ignore[arg-type]
+        await _until(lambda: len(stream.acked) == 2)
+        consuming.cancel()
+        assert told == handler.batches == [[0, 1, 2, 3]]
+
+    asyncio.run(scenario())
+
+
 def test_all_that_waits_is_one_batch_up_to_the_bound() -> None:
     async def scenario() -> list[list[int]]:
         handler = Handler()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from builders import NOW_MS, raw_click
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.marks import Beginning, Cause, Log, Mark, begin, note
+from stream.core.marks import Beginning, Cause, Log, Mark, begin, gap, note
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryMarkStore
-from stream.marks import Marks
-from stream.ports import Place
+from stream.marks import LONGEST_GAP, Marks
+from stream.ports import Place, RawMessage
 from stream.telemetry import Telemetry
 
 NEW = NOW_MS
@@ -151,6 +151,89 @@ def test_a_mark_of_the_new_owner_is_never_moved_back_by_the_one_before() -> None
     assert store.stored == {PLACE: Mark(9)}
     assert not zombie.stale.is_set()
     assert not owner.stale.is_set()
+
+
+@given(start=st.integers(0, 9), offsets=st.lists(st.integers(0, 30), min_size=1, max_size=12))
+def test_a_gap_reaches_from_the_first_to_the_last_offset_that_is_missing(
+    start: int, offsets: list[int]
+) -> None:
+    missing = [offset for offset in range(start, max(offsets)) if offset not in offsets]
+    assert gap(Mark(start), offsets) == (range(missing[0], missing[-1] + 1) if missing else range(0))
+
+
+class Partitions:
+    """Partitions that hold a message at each offset but those that a transaction's marks take."""
+
+    def __init__(self, *marks: int) -> None:
+        self.asked: list[Mapping[Place, range]] = []
+        self._marks = marks
+
+    async def __call__(self, offsets: Mapping[Place, range]) -> list[RawMessage]:
+        self.asked.append(offsets)
+        return [
+            raw_click(offset=offset, partition=partition)
+            for (_, partition), some in offsets.items()
+            for offset in some
+            if offset not in self._marks
+        ]
+
+
+def _holding(log: Partitions, telemetry: Telemetry | None = None) -> Marks:
+    marks = Marks(MemoryMarkStore(), telemetry or Telemetry(), lambda: NEW, log)
+    asyncio.run(marks.begin({PLACE: Log(0, 0), ("clicks", 1): Log(0, 0)}))
+    return marks
+
+
+def _offsets(messages: Sequence[RawMessage]) -> list[tuple[int, int]]:
+    return [message.source[1:3] for message in messages]
+
+
+def test_what_the_consumer_passed_over_is_added_to_the_batch_in_its_order(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log, telemetry = Partitions(2), Telemetry()
+    marks = _holding(log, telemetry)
+    batch = [raw_click(offset=4), raw_click(offset=0, partition=1), raw_click(offset=1)]
+    whole = asyncio.run(marks.whole(batch))
+    assert _offsets(whole) == [(0, 0), (0, 1), (0, 3), (0, 4), (1, 0)]
+    assert log.asked == [{PLACE: range(4)}]
+    assert "clicks/0: passed over, and read by itself: [0, 3]" in caplog.text
+    count = telemetry.registry.get_sample_value
+    assert count("streamrec_rewinds_total", {"topic": "clicks", "cause": "skipped"}) == 1
+    asyncio.run(marks.advance(whole))
+    assert marks.saved([PLACE]) == {PLACE: 5}
+
+
+def test_a_batch_that_goes_on_where_the_mark_is_or_before_it_is_whole() -> None:
+    log = Partitions()
+    marks = _holding(log)
+    asyncio.run(marks.advance([raw_click(offset=offset) for offset in range(5)]))
+    for offsets in ([5, 6], [3, 4, 5], [1]):
+        batch = [raw_click(offset=offset) for offset in offsets]
+        assert asyncio.run(marks.whole(batch)) is batch
+    stranger = [raw_click(offset=9, partition=7)]  # of a partition that went
+    assert asyncio.run(marks.whole(stranger)) is stranger
+    assert log.asked == []
+
+
+def test_offsets_that_hold_nothing_are_no_messages_that_are_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Partitions(0, 1)
+    marks = _holding(log)
+    batch = [raw_click(offset=2)]
+    assert asyncio.run(marks.whole(batch)) is batch
+    assert len(log.asked) == 1
+    assert "passed over" not in caplog.text
+
+
+def test_a_gap_too_long_has_partitions_taken_anew() -> None:
+    log = Partitions()
+    marks = _holding(log)
+    with pytest.raises(StateUnavailable):
+        asyncio.run(marks.whole([raw_click(offset=LONGEST_GAP + 1)]))
+    assert marks.stale.is_set()
+    assert log.asked == []
 
 
 def test_an_answer_that_was_lost_does_no_harm() -> None:

@@ -1,0 +1,43 @@
+"""What a consumer passed over is given again by the real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
+
+from stream.adapters.kafka_clients import admin
+from stream.adapters.kafka_events import read_again
+from stream.config import Kafka
+from stream.local.stack import Stack
+
+pytestmark = pytest.mark.servers
+
+
+def test_messages_at_offsets_are_given_and_marks_of_transactions_are_none(stack: Stack) -> None:
+    kafka = Kafka(bootstrap=stack.endpoints.kafka)
+    topic = f"clicks-{uuid4().hex[:8]}"
+
+    async def scenario() -> None:
+        async with admin(kafka) as client:
+            await client.create_topics([NewTopic(topic, 2, 1)])
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic)
+        async with producer:
+            for number in range(3):  # offsets 0, 2 and 4; 1, 3 and 5 are the transactions' own
+                async with producer.transaction():
+                    sent = await producer.send_and_wait(
+                        topic, b"%d" % number, key=b"ann", partition=1, headers=[("who", b"shop")]
+                    )
+                    assert sent.offset == 2 * number
+        found = await read_again(kafka, {(topic, 1): range(1, 5)})
+        assert [one.source[:3] for one in found] == [(topic, 1, 2), (topic, 1, 4)]
+        assert [(one.key, one.value, one.headers) for one in found] == [
+            (b"ann", b"1", (("who", b"shop"),)),
+            (b"ann", b"2", (("who", b"shop"),)),
+        ]
+        assert await read_again(kafka, {(topic, 1): range(3, 4)}) == []
+
+    asyncio.run(scenario())

@@ -107,12 +107,12 @@ def secured_servers(folder: Path) -> Iterator[Secured]:
     at = ports.choose((*kafka.PORTS, "secured", "tls", *redis.PORTS, "rediss", *triton.PORTS))
     with ExitStack() as parts:
         started = [
-            (server, parts.enter_context(_running(server, folder)))
+            (server, parts.enter_context(running(server, folder)))
             for server in (_kafka(folder, at), _triton(folder, at))
         ]
         parts.enter_context(_redis(folder, at))
         for server, process in started:
-            _wait(server, process, folder)
+            wait_until_ready(server, process, folder)
         asyncio.run(_grant(at["kafka"]))
         yield Secured(
             folder,
@@ -168,7 +168,7 @@ def _redis(folder: Path, at: Mapping[str, int]) -> Iterator[None]:
         more += ["--tls-port", str(at["rediss"]), "--tls-auth-clients", "no"]
         more += ["--tls-cert-file", str(folder / "server.pem"), "--tls-key-file", str(folder / "server.key")]
     server = msgspec.structs.replace(server, argv=[*server.argv, *more])
-    with _running(server, folder) as process, ExitStack() as front:
+    with running(server, folder) as process, ExitStack() as front:
         if not speaks_tls:
             front.enter_context(_tls_before(at["redis"], at["rediss"], folder))
         _until(lambda: _answers(at["rediss"]), process, folder / "redis.log")
@@ -213,7 +213,7 @@ def _tls_before(inner: int, outer: int, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _running(server: Server, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(server: Server, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     log = (folder / f"{server.name}.log").open("ab")
 
     def start(argv: list[str]) -> subprocess.Popen[bytes]:
@@ -241,7 +241,7 @@ def _running(server: Server, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _wait(server: Server, process: subprocess.Popen[bytes], folder: Path) -> None:
+def wait_until_ready(server: Server, process: subprocess.Popen[bytes], folder: Path) -> None:
     async def is_ready() -> bool:
         return await server.ready.lacks(process.pid) is None
 

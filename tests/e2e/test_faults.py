@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from faults.kinds import terms
-from faults.referee import FORGOTTEN
 from faults.run import break_and_judge
 from faults.schedule import plan
 from faults.story import tell
@@ -33,7 +32,9 @@ def test_a_short_run_of_faults_makes_no_difference(stack: Any, tmp_path: Path) -
     assert outcome.evidence.letters
     assert outcome.evidence.increments
     assert outcome.evidence.commits
-    assert FORGOTTEN in outcome.verdict.counted
+    # Either a worker ended to be started again, or partitions changed hands just then and were taken anew.
+    logs = [log.read_text() for log in tmp_path.glob("worker-*.log")]
+    assert any("Redis has forgotten what was saved" in text for text in logs)
     assert any("reranker" in one.made.degraded for one in outcome.evidence.lists)
 
 

@@ -55,6 +55,10 @@ PATIENCE_STEPS = 200_000
 """Says that something hangs."""
 
 
+def _partition(key: bytes) -> int:
+    return sum(key) % PARTITIONS
+
+
 class Broker(MemoryPublisher):
     """Topics that keep everything, and what groups committed."""
 
@@ -69,7 +73,7 @@ class Broker(MemoryPublisher):
 
     def put(self, topic: str, key: bytes | None, value: bytes | None) -> None:
         """Append a message; the key chooses the partition."""
-        place = topic, sum(key or b"") % PARTITIONS
+        place = topic, _partition(key or b"")
         there = self.log[place]
         there.append(RawMessage(Source(*place, len(there), self._world.now_ms), key, value))
 
@@ -79,10 +83,14 @@ class Broker(MemoryPublisher):
             self.published.append(Published(0, len(self.published), self._world.now_ms, made))
 
     async def publish_signals(self, increments: Mapping[str, Sequence[Increment]]) -> None:
-        """Append increments to their topic."""
+        """Append increments to their topic, those of the items that share a partition together."""
         await super().publish_signals(increments)
+        together: dict[int, dict[str, Sequence[Increment]]] = {}
         for item_id, some in increments.items():
-            self.put(SIGNAL_TOPICS[0], item_id.encode(), signals.encode_increments(some))
+            together.setdefault(_partition(item_id.encode()), {})[item_id] = some
+        for shared in together.values():
+            for first, value in signals.encode_increments(shared):
+                self.put(SIGNAL_TOPICS[0], first.encode(), value)
 
 
 class Group:

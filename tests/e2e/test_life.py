@@ -6,11 +6,11 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed_servers import away
 from odd_names import OddName, producers_that_send_them
 
 from stream.adapters.kafka_clients import admin
@@ -21,16 +21,6 @@ pytestmark = pytest.mark.servers
 WEDGED = str(Path(__file__).with_name("wedged_worker.py"))
 STALLED_S = 5
 IMPATIENT = {"STREAMREC_TELEMETRY__STALLED_S": str(STALLED_S)}
-
-
-@contextmanager
-def away(stack: Any, name: str) -> Iterator[None]:
-    """Kill a server with -9 and start it again afterwards."""
-    stack.kill(name)
-    try:
-        yield
-    finally:
-        stack.start(name)
 
 
 @pytest.fixture

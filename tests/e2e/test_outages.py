@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from killed_servers import away
 
 pytestmark = pytest.mark.servers
 SHORT_DEADLINES = {
@@ -18,16 +19,6 @@ SHORT_DEADLINES = {
     "STREAMREC_TRITON__CROSS_ENCODE_DEADLINE_MS": "3000",
     "STREAMREC_TRITON__CROSS_ENCODER_BEST": "2",
 }
-
-
-@contextmanager
-def away(stack: Any, name: str) -> Iterator[None]:
-    """Kill a server with -9 and start it again afterwards."""
-    stack.kill(name)
-    try:
-        yield
-    finally:
-        stack.start(name)
 
 
 @contextmanager

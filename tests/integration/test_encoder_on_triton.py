@@ -15,6 +15,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from stream.local.stack import Stack
+from tests.model_statistics import Served, served, served_once
 
 pytestmark = pytest.mark.servers
 
@@ -35,15 +36,11 @@ class Encoder:
         vectors: NDArray[np.float32] = result.as_numpy("EMBEDDING")
         return vectors
 
-    async def statistics(self) -> tuple[int, int, int]:
-        """How many texts were encoded, in how many executes, and how many requests the cache answered."""
-        answer = await self._client.get_inference_statistics("encoder", client_timeout=TIMEOUT_S)
-        versions = answer.model_stats
-        return (
-            sum(one.inference_count for one in versions),
-            sum(one.execution_count for one in versions),
-            sum(one.inference_stats.cache_hit.count for one in versions),
-        )
+    async def served(self) -> Served:
+        return await served(self._client, "encoder")
+
+    async def served_once(self, condition: Callable[[Served], bool]) -> Served:
+        return await served_once(self._client, "encoder", condition)
 
 
 @pytest.fixture
@@ -88,11 +85,10 @@ def test_a_text_means_the_same_alone_and_among_others(on_encoder: Any) -> None:
 
 def test_requests_that_wait_are_encoded_together(on_encoder: Any) -> None:
     async def body(encoder: Encoder) -> None:
-        texts, executes, _ = await encoder.statistics()
+        before = await encoder.served()
         await asyncio.gather(*(encoder.encode(fresh()) for _ in range(64)))
-        more_texts, more_executes, _ = await encoder.statistics()
-        assert more_texts - texts == 64
-        assert more_executes - executes <= 32
+        after = await encoder.served_once(lambda counts: counts.rows >= before.rows + 64)
+        assert after.forwards - before.forwards <= 32
 
     on_encoder(body)
 
@@ -101,10 +97,9 @@ def test_a_repeated_query_is_answered_from_the_cache(on_encoder: Any) -> None:
     async def body(encoder: Encoder) -> None:
         query = fresh()
         first = await encoder.encode(query)
-        *_, hits = await encoder.statistics()
+        before = await encoder.served()
         again = await encoder.encode(query)
-        *_, more_hits = await encoder.statistics()
-        assert more_hits == hits + 1
+        await encoder.served_once(lambda counts: counts.cache_hits == before.cache_hits + 1)
         np.testing.assert_array_equal(first, again)
 
     on_encoder(body)

@@ -16,6 +16,7 @@ from stream.core.ranking import FEATURES
 from stream.local.stack import Stack
 from stream.models.loading import load_reranker
 from stream.models.repository import DEFAULT, versions
+from tests.model_statistics import Served, served, served_once
 
 pytestmark = pytest.mark.servers
 
@@ -42,11 +43,11 @@ class Reranker:
         result = await self._client.infer("reranker", [tensor], outputs=wanted, client_timeout=TIMEOUT_S)
         return tuple(name.decode() for name in result.as_numpy("NAMES")[0])
 
-    async def statistics(self) -> tuple[int, int]:
-        """How many lists were scored, in how many executes."""
-        answer = await self._client.get_inference_statistics("reranker", client_timeout=TIMEOUT_S)
-        stats = answer.model_stats[0]
-        return stats.inference_count, stats.execution_count
+    async def served(self) -> Served:
+        return await served(self._client, "reranker")
+
+    async def served_once(self, condition: Callable[[Served], bool]) -> Served:
+        return await served_once(self._client, "reranker", condition)
 
 
 @pytest.fixture
@@ -82,12 +83,11 @@ def test_scores_are_those_of_the_network(on_reranker) -> None:
 
 def test_lists_of_any_length_share_a_forward(on_reranker) -> None:
     async def body(reranker: Reranker) -> None:
-        lists_before, executes_before = await reranker.statistics()
+        before = await reranker.served()
         answers = await asyncio.gather(*(reranker.score(features(50 + place)) for place in range(48)))
         assert [answer.shape[1] for answer in answers] == [50 + place for place in range(48)]
-        lists, executes = await reranker.statistics()
-        assert lists - lists_before == 48
-        assert executes - executes_before < 48
+        after = await reranker.served_once(lambda counts: counts.rows >= before.rows + 48)
+        assert after.forwards - before.forwards < 48
 
     on_reranker(body)
 

@@ -102,6 +102,8 @@ class Redis(msgspec.Struct, frozen=True):
 
     url: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://.+")] = "redis://127.0.0.1:6379/0"
     """A redis://, rediss:// (TLS) or unix:// URL; a password in it is never printed."""
+    cluster: bool = False
+    """Whether it is a Redis Cluster; redis.url then names one or more of its nodes, as redis://a:6379,b:6379."""
     timeout_ms: Positive = 500
     """How long an answer may take before Redis counts as away."""
     user_ttl_days: Positive = 90

@@ -11,7 +11,7 @@ from stream.errors import ConfigError
 from stream.secret import Secret
 
 if TYPE_CHECKING:
-    from stream.config import Config
+    from stream.config import Config, Redis
 
 SECRETS = (("kafka", "password"), ("redis", "password"), ("telemetry", "hash_key"))
 FILES = ("ca_file", "certificate_file", "key_file")
@@ -56,6 +56,7 @@ def check_protection(config: Config, origins: Mapping[str, str]) -> None:
             f"{origins['redis.username']}: redis.username is nothing without a password: set redis.password "
             "or redis.password_file"
         )
+    _check_cluster(redis, origins)
     for section, values, encrypted, cure in (
         ("kafka", kafka, kafka.security_protocol.endswith("SSL"), f"{protocol}: set that to SASL_SSL or SSL"),
         ("redis", redis, redis.url.startswith("rediss:"), "redis.url is no rediss:// URL: make it one"),
@@ -71,11 +72,36 @@ def check_protection(config: Config, origins: Mapping[str, str]) -> None:
                 raise ConfigError(f"{place} is half of a pair: set {section}.{other} too")
 
 
+def _check_cluster(redis: Redis, origins: Mapping[str, str]) -> None:
+    """Refuse what a cluster does not have, and several nodes of what is none."""
+    parts = urlsplit(redis.url)
+    place = f"{origins['redis.url']}: redis.url"
+    if not redis.cluster:
+        if "," in parts.netloc:
+            raise ConfigError(f"{place}: names several nodes: set redis.cluster to true, or name one")
+        return
+    if parts.scheme == "unix":
+        raise ConfigError(f"{place}: a cluster is not reached by a socket: name nodes as redis://HOST:PORT")
+    if parts.path.strip("/") not in ("", "0"):
+        raise ConfigError(
+            f"{place}: a cluster has no database but 0: leave out {parts.path!r}, and tell engines apart by "
+            "redis.key_prefix"
+        )
+    if parts.query:
+        raise ConfigError(f"{place}: options after the ? have no effect on a cluster: leave them out")
+    if "{" in redis.key_prefix:
+        raise ConfigError(
+            f"{origins['redis.key_prefix']}: redis.key_prefix: a brace would put all keys on one master of "
+            "the cluster: choose a prefix without"
+        )
+
+
 def _take_from_url(redis: dict[str, Any], origins: dict[str, str]) -> None:
     origin = origins["redis.url"]
     try:
         parts = urlsplit(redis["url"])
-        _ = parts.port
+        for node in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{node}").port
     except ValueError:
         raise ConfigError(
             f"{origin}: redis.url: cannot be read as a URL: percent-encode the signs of its password, or set "

@@ -273,16 +273,19 @@ class Telemetry(ProcessTelemetry):
             registry=self.registry,
         )
         self.redis_used = Gauge(
-            "streamrec_redis_used_bytes", "Memory that Redis uses; NaN until it told", registry=self.registry
+            "streamrec_redis_used_bytes",
+            "Memory that Redis uses, of a cluster its fullest master; NaN until it told",
+            registry=self.registry,
         )
         self.redis_most = Gauge(
             "streamrec_redis_max_bytes",
-            "Memory that Redis may use, 0 for no bound; NaN until it told",
+            "Memory that Redis may use, 0 for no bound, of a cluster its fullest master; NaN until it told",
             registry=self.registry,
         )
         self.redis_evicted = Gauge(
             "streamrec_redis_evicted_keys",
-            "Keys that Redis gave up for want of memory since it started; NaN until it told",
+            "Keys that Redis, or all masters of a cluster, gave up for want of memory since they started; "
+            "NaN until told",
             registry=self.registry,
         )
         for gauge in (self.redis_used, self.redis_most, self.redis_evicted):

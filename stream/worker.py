@@ -18,7 +18,6 @@ import faust
 import msgspec
 from aiokafka.errors import KafkaError
 from faust.types import TP
-from redis.asyncio import Redis
 
 from stream.adapters import redis_client, triton_models, triton_servers
 from stream.adapters.circuit_breaker import CircuitBreaker
@@ -27,6 +26,7 @@ from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.kafka_topics import require_topics
 from stream.adapters.lexical_index import LexicalIndex
+from stream.adapters.redis_client import Client
 from stream.adapters.redis_kept_lists import RedisKeptLists
 from stream.adapters.redis_marks import RedisMarkStore
 from stream.adapters.redis_signals import RedisSignalStore
@@ -280,8 +280,8 @@ class Worker:
             run_until_closed(parts, self._tell_when_forgotten(marks))
             return marks
 
-        event_marks = marked(events_app, group, "u:", topics.clicks, topics.searches)
-        signal_marks = marked(background_app, background_group, "i:", topics.item_signals)
+        event_marks = marked(events_app, group, "u", topics.clicks, topics.searches)
+        signal_marks = marked(background_app, background_group, "i", topics.item_signals)
         recommender = Recommender(
             states=states,
             lists=lists,
@@ -452,7 +452,7 @@ def _at_half_speed(work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable
     return work_off
 
 
-def _shown(redis: Redis, telemetry: Telemetry) -> Callable[[], Awaitable[None]]:
+def _shown(redis: Client, telemetry: Telemetry) -> Callable[[], Awaitable[None]]:
     """Read what Redis says of its memory, for the metrics."""
 
     async def show() -> None:

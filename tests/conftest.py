@@ -13,6 +13,8 @@ with suppress(ImportError):  # of the extra `evaluate`
     # Before anything loads usearch: that opens its library to all, and onnxruntime then dies as it is loaded.
     import onnxruntime  # noqa: F401
 
+from redis_masters import Masters, three_masters
+
 from stream.local.processes import marked
 from stream.local.stack import Stack
 
@@ -26,7 +28,7 @@ SERVERS_TIMEOUT_S = 900
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the real servers, so that `-m "not servers"` leaves it out, and give it time."""
     for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
+        if {"stack", "masters"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
         if item.get_closest_marker("servers") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SERVERS_TIMEOUT_S))
@@ -43,6 +45,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.up(owned=True)
         yield stack
+
+
+@pytest.fixture(scope="session")
+def masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Masters]:
+    """A real Redis Cluster of three masters. A test that kills one must start it again."""
+    with three_masters(tmp_path_factory.mktemp("masters")) as masters:
+        yield masters
 
 
 @pytest.fixture

@@ -159,8 +159,7 @@ def _redis(folder: Path, at: Mapping[str, int]) -> Iterator[None]:
     """Redis with the documented users; before one that was built without TLS stands what speaks it."""
     found = redis.find()
     server = found.server(folder / "redis", at, {})
-    (line,) = re.findall(r"^user worker on .*$", DOCUMENT, flags=re.MULTILINE)
-    users = [line.replace(">PASSWORD", _hashed(PASSWORDS["worker"])), "user default off"]
+    users = [f"user {' '.join(worker_rights())}", "user default off"]
     (folder / "redis" / "users.acl").write_text("\n".join(users) + "\n")
     speaks_tls = b"tls-auth-clients" in found.program.read_bytes()
     more = ["--aclfile", "users.acl"]
@@ -170,9 +169,17 @@ def _redis(folder: Path, at: Mapping[str, int]) -> Iterator[None]:
     server = msgspec.structs.replace(server, argv=[*server.argv, *more])
     with running(server, folder) as process, ExitStack() as front:
         if not speaks_tls:
-            front.enter_context(_tls_before(at["redis"], at["rediss"], folder))
+            front.enter_context(tls_before(at["redis"], at["rediss"], folder))
         _until(lambda: _answers(at["rediss"]), process, folder / "redis.log")
         yield
+
+
+def worker_rights(on_cluster: bool = False) -> list[str]:
+    """The worker's line of Redis' access list, as SECURITY.md has it, word by word after `user`."""
+    (line,) = re.findall(r"^user (worker on .*)$", DOCUMENT, flags=re.MULTILINE)
+    (more,) = re.findall(r"On a Redis Cluster .* needs `(.*)` besides", DOCUMENT)
+    words = line.replace(">PASSWORD", _hashed(PASSWORDS["worker"])).split()
+    return words + more.split() if on_cluster else words
 
 
 def _hashed(password: str) -> str:
@@ -180,7 +187,7 @@ def _hashed(password: str) -> str:
 
 
 @contextmanager
-def _tls_before(inner: int, outer: int, folder: Path) -> Iterator[None]:
+def tls_before(inner: int, outer: int, folder: Path) -> Iterator[None]:
     """Speak TLS on one port and pass what comes through to another, as stunnel does."""
     offered = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     offered.load_cert_chain(folder / "server.pem", folder / "server.key")

@@ -9,21 +9,34 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import inf
+from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import Pipeline
+from redis.asyncio.cluster import ClusterPipeline
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from stream.adapters import tls
+from stream.adapters.redis_cluster import Cluster
+from stream.adapters.redis_keys import Keys
 from stream.config import Redis as RedisSettings
 from stream.errors import StateUnavailable
 from stream.telemetry import StoreMemory
 
 STORED = 1
+_MEMORY = ("used_memory", "maxmemory", "evicted_keys")
+"""Where a `StoreMemory` stands in what Redis tells."""
 _PIPELINE_WORDS = re.compile(r"\ACommand # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 
 _COMPARE_AND_SET = """
@@ -36,9 +49,14 @@ return 1
 """
 
 
+Client = Redis | RedisCluster
+FAILURES = (RedisError, RedisClusterException)
+"""What a client raises where Redis did not do what it was asked: two kinds, without a root of their own."""
+
+
 def connect(
     redis: RedisSettings, max_connections: int = 16, failed: Callable[[str], None] = lambda _: None
-) -> Redis:
+) -> Client:
     """Make a client with a bounded pool and short timeouts; no connection is opened yet.
 
     Args:
@@ -48,6 +66,10 @@ def connect(
         ConfigError: a certificate cannot be used.
     """
     timeout_s = redis.timeout_ms / 1000
+    trust = tls.context(redis, tls.REDIS) if redis.url.startswith("rediss:") else None
+    explaining = partial(_explaining, trust=trust, failed=failed)
+    if redis.cluster:
+        return Cluster(redis, explaining, max_connections, timeout_s)
     pool = BlockingConnectionPool.from_url(
         redis.url,
         username=redis.username or None,
@@ -58,28 +80,33 @@ def connect(
         socket_connect_timeout=timeout_s,
         health_check_interval=15,
     )
-    trust = tls.context(redis, tls.REDIS) if redis.url.startswith("rediss:") else None
-    pool.connection_class = _explaining(pool.connection_class, trust, failed)
+    pool.connection_class = explaining(pool.connection_class)
     return Redis.from_pool(pool)
 
 
-async def memory(client: Redis) -> StoreMemory:
-    """Ask Redis for its memory.
+async def memory(client: Client) -> StoreMemory:
+    """Ask Redis for its memory; of a cluster that of the fullest master, and what all of them gave up.
 
     Raises:
         StateUnavailable: Redis did not answer, or its user may not ask.
     """
     try:
-        told = await client.info()
-    except RedisError as error:
+        if isinstance(client, RedisCluster):
+            told = await client.info(target_nodes=RedisCluster.PRIMARIES)
+        else:
+            told = await client.info()
+    except FAILURES as error:
         raise StateUnavailable(
             f"Redis did not tell of its memory, which metrics lack: {words_of(error)} (SECURITY.md)"
         ) from error
-    return StoreMemory(
-        used_bytes=int(told["used_memory"]),
-        max_bytes=int(told["maxmemory"]),
-        evicted=int(told["evicted_keys"]),
-    )
+    return _fullest([told] if "used_memory" in told else list(told.values()))
+
+
+def _fullest(masters: Sequence[Mapping[str, Any]]) -> StoreMemory:
+    """The memory of the master with the largest share in use, or with the most where none has a bound."""
+    read = [StoreMemory(*(int(told[name]) for name in _MEMORY)) for told in masters]
+    fullest = max(read, key=lambda one: (one.used_bytes / (one.max_bytes or inf), one.used_bytes))
+    return fullest._replace(evicted=sum(one.evicted for one in read))
 
 
 def _explaining(
@@ -134,6 +161,11 @@ def _explaining(
                     said = f"Redis at {place} cannot be used: {reason}"
                 raise RedisConnectionError(said) from error
 
+        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            if not self.is_connected:  # as the client of a cluster leaves it; the library would not explain
+                await self.connect()
+            await super().send_packed_command(command, check_health)
+
     return Explaining
 
 
@@ -147,12 +179,29 @@ def _refused(username: str | None, password: str | None, error: RedisError) -> s
     )
 
 
-def words_of(error: RedisError) -> str:
+def words_of(error: RedisError | RedisClusterException) -> str:
     """What Redis said of an error. In front of it the library puts the command, which names shoppers."""
-    return _PIPELINE_WORDS.sub("", str(error))
+    said = _PIPELINE_WORDS.sub("", str(error)).removeprefix("('").removesuffix("',)")
+    if isinstance(error, MovedError):
+        return f"it is part of a cluster: set redis.cluster to true ({said})"
+    return said
 
 
-def compare_and_set(pipeline: Pipeline, key: str, expected: int, value: bytes, ttl_ms: int = 0) -> None:
+async def read_all(client: Client, keys: Sequence[str]) -> list[bytes | None]:
+    """Read values by one command, or by one for each slot of a cluster, all in one round trip."""
+    if isinstance(client, RedisCluster):
+        return cast(list[bytes | None], await client.mget_nonatomic(keys))
+    return cast(list[bytes | None], await client.mget(keys))
+
+
+def keys_for(client: Client, prefix: str) -> Keys:
+    """The names of keys as they are where a client is connected to."""
+    return Keys(prefix, isinstance(client, RedisCluster))
+
+
+def compare_and_set(
+    pipeline: Pipeline | ClusterPipeline, key: str, expected: int, value: bytes, ttl_ms: int = 0
+) -> None:
     """Add a save to a pipeline; it answers `STORED` where the stored version is `expected` (0: none is).
 
     The script travels whole with every save: by its digest alone, the client would first ask the server

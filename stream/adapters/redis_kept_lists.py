@@ -1,9 +1,9 @@
 """The lists that what a shopper does next may be joined to, in Redis.
 
-Two keys a shopper: a Redis list of the newest lists made, written blindly and cut by the server, so that
-making a list reads nothing; and one value of those known to have been shown, written whole when an event
-tells so. One worker has a shopper at a time; where two write during a rebalance, the last one wins and a
-mark may be lost, never invented.
+Two keys a shopper: at `l:SHOPPER` a Redis list of the newest lists made, written blindly and cut by the
+server, so that making a list reads nothing; and at `s:SHOPPER` one value of those known to have been shown,
+written whole when an event tells so. One worker has a shopper at a time; where two write during a
+rebalance, the last one wins and a mark may be lost, never invented.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import refuse_newer, words_of
+from stream.adapters.redis_client import FAILURES, Client, keys_for, refuse_newer, words_of
 from stream.core import attribution
 from stream.core.attribution import MADE_KEPT, KeptList, merged
 from stream.core.events import RecommendationList
@@ -37,10 +35,9 @@ class RedisKeptLists:
         key_prefix: begins every key.
     """
 
-    def __init__(self, client: Redis, shown_hours: float, key_prefix: str = "sr:") -> None:
+    def __init__(self, client: Client, shown_hours: float, key_prefix: str = "sr:") -> None:
         self._client = client
-        self._made_prefix = f"{key_prefix}l:"
-        self._shown_prefix = f"{key_prefix}s:"
+        self._keys = keys_for(client, key_prefix)
         self._shown_ms = int(shown_hours * HOUR_MS)
 
     async def recall(self, user_ids: Sequence[str]) -> dict[str, tuple[KeptList, ...]]:
@@ -54,10 +51,10 @@ class RedisKeptLists:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for user_id in user_ids:
-                    pipeline.lrange(self._made_prefix + user_id, 0, -1)
-                    pipeline.get(self._shown_prefix + user_id)
+                    pipeline.lrange(self._keys.of("l", user_id), 0, -1)
+                    pipeline.get(self._keys.of("s", user_id))
                 answers = await pipeline.execute()
-        except RedisError as error:
+        except FAILURES as error:
             raise StateUnavailable(
                 f"Redis did not read the lists of {len(user_ids)}: {words_of(error)}"
             ) from error
@@ -73,12 +70,12 @@ class RedisKeptLists:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for made in lists:
-                    key = self._made_prefix + made.user_id
+                    key = self._keys.of("l", made.user_id)
                     pipeline.lpush(key, attribution.encode(attribution.kept_of(made)))
                     pipeline.ltrim(key, 0, MADE_KEPT - 1)
                     pipeline.pexpire(key, max(1, made.expires_at - made.generated_at))
                 await pipeline.execute()
-        except RedisError as error:
+        except FAILURES as error:
             raise StateUnavailable(f"Redis did not keep {len(lists)} lists: {words_of(error)}") from error
 
     async def mark(self, shown: Mapping[str, Sequence[KeptList]]) -> None:
@@ -89,9 +86,9 @@ class RedisKeptLists:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for user_id, lists in shown.items():
                     value = msgspec.msgpack.encode([attribution.encode(one) for one in lists])
-                    pipeline.set(self._shown_prefix + user_id, value, px=self._shown_ms)
+                    pipeline.set(self._keys.of("s", user_id), value, px=self._shown_ms)
                 await pipeline.execute()
-        except RedisError as error:
+        except FAILURES as error:
             raise StateUnavailable(
                 f"Redis did not mark the lists of {len(shown)}: {words_of(error)}"
             ) from error
@@ -99,8 +96,8 @@ class RedisKeptLists:
     async def erase(self, user_id: str) -> bool:
         """Remove both keys."""
         try:
-            removed = await self._client.delete(self._made_prefix + user_id, self._shown_prefix + user_id)
-        except RedisError as error:
+            removed = await self._client.delete(self._keys.of("l", user_id), self._keys.of("s", user_id))
+        except FAILURES as error:
             raise StateUnavailable(
                 f"Redis did not erase the lists of a shopper: {words_of(error)}"
             ) from error

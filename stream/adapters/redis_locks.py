@@ -13,11 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
-from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError
 
-from stream.adapters.redis_client import words_of
+from stream.adapters.redis_client import FAILURES, Client, keys_for, words_of
 from stream.errors import ModelBusy, StateUnavailable
 
 LIVES_S = 60.0
@@ -43,9 +42,9 @@ class RedisModelLocks:
         owner: who asks, for people: a user, a machine and a process.
     """
 
-    def __init__(self, client: Redis, key_prefix: str, owner: str) -> None:
+    def __init__(self, client: Client, key_prefix: str, owner: str) -> None:
         self._client = client
-        self._prefix = f"{key_prefix}lock:"
+        self._keys = keys_for(client, key_prefix)
         self._owner = owner
 
     @asynccontextmanager
@@ -53,11 +52,12 @@ class RedisModelLocks:
         """Hold the lock of a model while the block runs; see `stream.ports.ModelLocks`."""
         since = datetime.now(UTC).replace(microsecond=0)
         holder = Holder(self._owner, doing, since, uuid.uuid4().hex)
-        lock = Lock(self._client, self._prefix + model, timeout=LIVES_S, thread_local=False)
+        key = self._keys.shared(f"lock:{model}")
+        lock = self._client.lock(key, timeout=LIVES_S, thread_local=False)
         try:
             if not await lock.acquire(blocking=False, token=msgspec.json.encode(holder)):
-                raise ModelBusy(_busy(model, await self._client.get(self._prefix + model)))
-        except RedisError as error:
+                raise ModelBusy(_busy(model, await self._client.get(key)))
+        except FAILURES as error:
             raise StateUnavailable(
                 f"Redis did not lock the versions of {model}: {words_of(error)}"
             ) from error
@@ -76,7 +76,7 @@ class RedisModelLocks:
         finally:
             if renewing is not None:
                 renewing.cancel()
-            with suppress(RedisError):  # where it is not ours any more, or Redis is away, it goes by itself
+            with suppress(*FAILURES):  # where it is not ours any more, or Redis is away, it goes by itself
                 await lock.release()
 
 
@@ -90,7 +90,7 @@ async def _renew(lock: Lock, until: asyncio.Timeout, loop: asyncio.AbstractEvent
         except LockError:
             until.reschedule(asked_s)
             return
-        except RedisError:
+        except FAILURES:
             continue  # tried again, until the time is over
         until.reschedule(asked_s + LIVES_S - CLEANING_S)
 

@@ -1,4 +1,4 @@
-"""Shoppers' states in Redis: one key a shopper, one MGET to read a batch, one pipeline to write it."""
+"""Shoppers' states in Redis: one key `u:SHOPPER` each, one MGET to read a batch, one pipeline to write it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from typing import cast
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from stream.adapters.redis_client import STORED, compare_and_set, refuse_newer, words_of
+from stream.adapters.redis_client import (
+    FAILURES,
+    STORED,
+    Client,
+    compare_and_set,
+    keys_for,
+    read_all,
+    refuse_newer,
+    words_of,
+)
 from stream.core import codec
 from stream.core.state import UserState, empty
 from stream.errors import StateUnavailable
@@ -34,9 +39,9 @@ class RedisStateStore:
             as it must.
     """
 
-    def __init__(self, client: Redis, key_prefix: str = "sr:", ttl_days: float = 90.0) -> None:
+    def __init__(self, client: Client, key_prefix: str = "sr:", ttl_days: float = 90.0) -> None:
         self._client = client
-        self._prefix = f"{key_prefix}u:"
+        self._keys = keys_for(client, key_prefix)
         self._ttl_ms = int(ttl_days * DAY_MS)
 
     async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
@@ -50,9 +55,8 @@ class RedisStateStore:
         if not user_ids:
             return {}
         try:
-            keys = [self._prefix + user_id for user_id in user_ids]
-            values = cast(list[bytes | None], await self._client.mget(keys))
-        except RedisError as error:
+            values = await read_all(self._client, [self._keys.of("u", user_id) for user_id in user_ids])
+        except FAILURES as error:
             raise StateUnavailable(f"Redis did not read {len(user_ids)} states: {words_of(error)}") from error
         return {
             user_id: _read(user_id, data) if data else empty(user_id)
@@ -71,10 +75,10 @@ class RedisStateStore:
                         mark_ms = state.marked_until_ms - time.time_ns() // 1_000_000
                         nothing_else = not any(state.facts[1:])
                         ttl_ms = max(1, mark_ms if nothing_else else max(ttl_ms, mark_ms))
-                    key = self._prefix + state.user_id
+                    key = self._keys.of("u", state.user_id)
                     compare_and_set(pipeline, key, expected, codec.encode(state), ttl_ms)
                 return [answer == STORED for answer in await pipeline.execute()]
-        except RedisError as error:
+        except FAILURES as error:
             raise StateUnavailable(f"Redis did not save {len(states)} states: {words_of(error)}") from error
 
 

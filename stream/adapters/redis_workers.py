@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import cast
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from stream.adapters.redis_client import words_of
+from stream.adapters.redis_client import FAILURES, Client, keys_for, read_all, words_of
 from stream.errors import StateUnavailable
 from stream.ports import WorkerReport
 
@@ -29,9 +27,10 @@ class RedisWorkerReports:
         key_prefix: begins every key, so that several shops can share a server.
     """
 
-    def __init__(self, client: Redis, key_prefix: str = "sr:") -> None:
+    def __init__(self, client: Client, key_prefix: str = "sr:") -> None:
         self._client = client
-        self._names = f"{key_prefix}w"
+        self._keys = keys_for(client, key_prefix)
+        self._names = self._keys.shared("w")
 
     async def report(self, report: WorkerReport) -> None:
         """Leave word for five seconds.
@@ -44,7 +43,7 @@ class RedisWorkerReports:
                 pipeline.set(self._key(report.worker), _encoder.encode(report), ex=LIVES_S)
                 pipeline.sadd(self._names, report.worker)
                 await pipeline.execute()
-        except RedisError as error:
+        except FAILURES as error:
             raise StateUnavailable(f"Redis did not take a worker's report: {words_of(error)}") from error
 
     async def living(self) -> list[WorkerReport]:
@@ -53,13 +52,13 @@ class RedisWorkerReports:
             names = sorted(
                 name.decode() for name in cast(set[bytes], await self._client.smembers(self._names))
             )
-            values = await self._client.mget([self._key(name) for name in names]) if names else []
+            values = await read_all(self._client, [self._key(name) for name in names]) if names else []
             gone = [name for name, value in zip(names, values, strict=True) if value is None]
             if gone:
                 await self._client.srem(self._names, *gone)
-        except RedisError as error:
+        except FAILURES as error:
             raise StateUnavailable(f"Redis did not tell which workers live: {words_of(error)}") from error
         return [_decoder.decode(value) for value in values if value is not None]
 
     def _key(self, worker: str) -> str:
-        return f"{self._names}:{worker}"
+        return self._keys.shared(f"w:{worker}")

@@ -341,6 +341,7 @@ def _state(user_id: str, interactions: int, rng: random.Random) -> UserState:
 @asynccontextmanager
 async def _redis(config: Config) -> AsyncIterator[Redis]:
     client = redis_client.connect(config.redis)
+    assert isinstance(client, Redis), "a stack of its own has no cluster"
     try:
         yield client
     finally:

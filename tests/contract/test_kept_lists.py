@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from builders import NOW_MS
+from redis_masters import FAKE_AND_REAL, redis_of
 
 from stream.adapters import redis_client
 from stream.adapters.redis_kept_lists import RedisKeptLists
@@ -21,7 +22,6 @@ from stream.errors import StateUnavailable
 from stream.fakes import MemoryKeptLists
 from stream.ports import KeptLists
 
-FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 Run = Callable[[Callable[[Any], Awaitable[None]]], None]
 
 
@@ -30,16 +30,16 @@ def run(request: pytest.FixtureRequest) -> Run:
     """Run a test's body on a memory of its own."""
     if request.param == "fake":
         return lambda body: asyncio.run(_on_fake(body))
-    url = request.getfixturevalue("stack").endpoints.redis
-    return lambda body: asyncio.run(_on_redis(body, url))
+    at = redis_of(request)
+    return lambda body: asyncio.run(_on_redis(body, at))
 
 
 async def _on_fake(body: Callable[[KeptLists], Awaitable[None]]) -> None:
     await body(MemoryKeptLists())
 
 
-async def _on_redis(body: Callable[[KeptLists], Awaitable[None]], url: str) -> None:
-    client = redis_client.connect(RedisSettings(url=url, timeout_ms=5_000))
+async def _on_redis(body: Callable[[KeptLists], Awaitable[None]], at: RedisSettings) -> None:
+    client = redis_client.connect(at)
     try:
         await body(RedisKeptLists(client, 72.0, f"{uuid.uuid4().hex}:"))
     finally:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis_masters import FAKE_AND_REAL, redis_of
 
 from stream.adapters import redis_client
 from stream.adapters.redis_marks import RedisMarkStore
@@ -27,15 +27,15 @@ VERSIONS = {"ann": 1_790_000_000_123, "bob": 2**40}
 
 
 @asynccontextmanager
-async def _redis(url: str, timeout_ms: int = 5_000) -> AsyncIterator[Redis]:
-    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms))
+async def _redis(url: str, timeout_ms: int = 5_000, cluster: bool = False) -> AsyncIterator[Any]:
+    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms, cluster=cluster))
     try:
         yield client
     finally:
         await client.aclose()
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.servers)])
+@pytest.fixture(params=FAKE_AND_REAL)
 def run(request: pytest.FixtureRequest) -> Run:
     """Run a test's body on a store of its own."""
 
@@ -43,17 +43,16 @@ def run(request: pytest.FixtureRequest) -> Run:
         await body(MemoryMarkStore(lambda user: VERSIONS.get(user, 0)))
 
     async def on_redis(body: Callable[[MarkStore], Awaitable[None]]) -> None:
-        async with _redis(request.getfixturevalue("stack").endpoints.redis) as client:
+        async with _redis(at.url, cluster=at.cluster) as client:
             prefix = f"{uuid.uuid4().hex}:"
             for user, version in VERSIONS.items():
-                await client.set(
-                    f"{prefix}u:{user}", b"\x01" + redis_client.version_bytes(version) + b"state"
-                )
+                key = redis_client.keys_for(client, prefix).of("u", user)
+                await client.set(key, b"\x01" + redis_client.version_bytes(version) + b"state")
             await body(RedisMarkStore(client, "group", prefix))
 
     if request.param == "fake":
         return lambda body: asyncio.run(on_fake(body))
-    request.getfixturevalue("stack")
+    at = redis_of(request)
     return lambda body: asyncio.run(on_redis(body))
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis_masters import FAKE_AND_REAL, redis_of
 
 from stream.adapters import redis_client, redis_locks
 from stream.adapters.redis_locks import RedisModelLocks
@@ -21,9 +22,9 @@ Two = tuple[ModelLocks, ModelLocks]
 
 
 @asynccontextmanager
-async def in_redis(url: str) -> AsyncIterator[Two]:
+async def in_redis(at: RedisSettings) -> AsyncIterator[Two]:
     """The locks as two machines see them."""
-    async with redis_client.connect(RedisSettings(url=url, timeout_ms=1_000)) as client:
+    async with redis_client.connect(at) as client:
         prefix = f"{uuid.uuid4().hex}:"
         yield RedisModelLocks(client, prefix, "ann on a"), RedisModelLocks(client, prefix, "bob on b")
 
@@ -42,18 +43,18 @@ def renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_locks, "RENEW_S", 0.01)
 
 
-@pytest.fixture(params=["fake", pytest.param("redis", marks=pytest.mark.servers)])
+@pytest.fixture(params=FAKE_AND_REAL)
 def on_locks(request: pytest.FixtureRequest) -> Callable[[Callable[[Two], Awaitable[None]]], None]:
     """Run a coroutine with the locks of two owners."""
-    url = request.getfixturevalue("stack").endpoints.redis if request.param == "redis" else ""
+    at = None if request.param == "fake" else redis_of(request)
 
     def run(body: Callable[[Two], Awaitable[None]]) -> None:
         async def connected() -> None:
-            if not url:
+            if at is None:
                 held_by: dict[str, str] = {}
                 await body((MemoryModelLocks(held_by, "ann on a"), MemoryModelLocks(held_by, "bob on b")))
                 return
-            async with in_redis(url) as locks:
+            async with in_redis(at) as locks:
                 await body(locks)
 
         asyncio.run(connected())
@@ -98,7 +99,7 @@ def test_models_do_not_wait_for_each_other(on_locks: Any) -> None:
 
 def test_a_redis_that_is_away_locks_nothing() -> None:
     async def body() -> None:
-        async with in_redis("redis://127.0.0.1:1/0") as (ann, _):
+        async with in_redis(RedisSettings(url="redis://127.0.0.1:1/0")) as (ann, _):
             with pytest.raises(StateUnavailable):
                 async with ann.held("encoder", "promote encoder 2"):
                     pytest.fail("nothing was locked")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from builders import NOW_MS
 from redis.asyncio import Redis
+from redis_masters import FAKE_AND_REAL, redis_of
 
 from stream.adapters import redis_client, redis_signals
 from stream.adapters.redis_signals import RedisSignalStore
@@ -23,12 +24,11 @@ from stream.fakes import MemorySignalStore
 from stream.ports import SignalStore, VersionedSignals
 
 Run = Callable[[Callable[..., Awaitable[None]]], None]
-FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 
 
 @asynccontextmanager
-async def _redis(url: str, timeout_ms: int = 5_000) -> AsyncIterator[Redis]:
-    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms))
+async def _redis(url: str, timeout_ms: int = 5_000, cluster: bool = False) -> AsyncIterator[Any]:
+    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms, cluster=cluster))
     try:
         yield client
     finally:
@@ -43,12 +43,12 @@ def run(request: pytest.FixtureRequest) -> Run:
         await body(MemorySignalStore())
 
     async def on_redis(body: Callable[[SignalStore], Awaitable[None]]) -> None:
-        async with _redis(request.getfixturevalue("stack").endpoints.redis) as client:
+        async with _redis(at.url, cluster=at.cluster) as client:
             await body(RedisSignalStore(client, f"{uuid.uuid4().hex}:"))
 
     if request.param == "fake":
         return lambda body: asyncio.run(on_fake(body))
-    request.getfixturevalue("stack")
+    at = redis_of(request)
     return lambda body: asyncio.run(on_redis(body))
 
 

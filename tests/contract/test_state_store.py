@@ -16,6 +16,7 @@ from bench_memory import shopper
 from builders import NOW_MS, click
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from redis_masters import FAKE_AND_REAL, redis_of
 
 from stream.adapters import redis_client
 from stream.adapters.redis_state import TTL_JITTER, RedisStateStore
@@ -30,12 +31,11 @@ from stream.ports import StateStore
 from stream.pseudonyms import pseudonym
 
 Run = Callable[[Callable[..., Awaitable[None]]], None]
-FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 
 
 @asynccontextmanager
-async def _redis(url: str, timeout_ms: int = 5_000) -> AsyncIterator[Redis]:
-    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms))
+async def _redis(url: str, timeout_ms: int = 5_000, cluster: bool = False) -> AsyncIterator[Any]:
+    client = redis_client.connect(RedisSettings(url=url, timeout_ms=timeout_ms, cluster=cluster))
     try:
         yield client
     finally:
@@ -50,13 +50,13 @@ def run(request: pytest.FixtureRequest) -> Run:
         await body(MemoryStateStore())
 
     async def on_redis(body: Callable[[StateStore], Awaitable[None]]) -> None:
-        async with _redis(request.getfixturevalue("stack").endpoints.redis) as client:
+        async with _redis(at.url, cluster=at.cluster) as client:
             await body(RedisStateStore(client, f"{uuid.uuid4().hex}:"))
 
-    on = on_fake if request.param == "fake" else on_redis
-    if request.param == "real":
-        request.getfixturevalue("stack")
-    return lambda body: asyncio.run(on(body))
+    if request.param == "fake":
+        return lambda body: asyncio.run(on_fake(body))
+    at = redis_of(request)
+    return lambda body: asyncio.run(on_redis(body))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis_masters import FAKE_AND_REAL, redis_of
 
 from stream.adapters import redis_client
 from stream.adapters.redis_workers import RedisWorkerReports
@@ -23,24 +24,24 @@ def said(worker: str, serving: str = "1") -> WorkerReport:
 
 
 @asynccontextmanager
-async def _redis(url: str) -> AsyncIterator[RedisWorkerReports]:
-    async with redis_client.connect(RedisSettings(url=url, timeout_ms=1_000)) as client:
+async def _redis(at: RedisSettings) -> AsyncIterator[RedisWorkerReports]:
+    async with redis_client.connect(at) as client:
         yield RedisWorkerReports(client, f"{uuid.uuid4().hex}:")
 
 
-@pytest.fixture(params=["fake", pytest.param("redis", marks=pytest.mark.servers)])
+@pytest.fixture(params=FAKE_AND_REAL)
 def on_reports(
     request: pytest.FixtureRequest,
 ) -> Callable[[Callable[[WorkerReports], Awaitable[None]]], None]:
     """Run a coroutine with an empty store."""
-    url = request.getfixturevalue("stack").endpoints.redis if request.param == "redis" else ""
+    at = None if request.param == "fake" else redis_of(request)
 
     def run(body: Callable[[WorkerReports], Awaitable[None]]) -> None:
         async def connected() -> None:
-            if not url:
+            if at is None:
                 await body(MemoryWorkerReports())
                 return
-            async with _redis(url) as reports:
+            async with _redis(at) as reports:
                 await body(reports)
 
         asyncio.run(connected())
@@ -60,7 +61,7 @@ def test_the_newest_word_of_every_worker_is_told(on_reports: Any) -> None:
 
 def test_a_redis_that_is_away_is_unavailable() -> None:
     async def body() -> None:
-        async with _redis("redis://127.0.0.1:1/0") as reports:
+        async with _redis(RedisSettings(url="redis://127.0.0.1:1/0")) as reports:
             with pytest.raises(StateUnavailable):
                 await reports.report(said("a"))
             with pytest.raises(StateUnavailable):

@@ -106,7 +106,7 @@ class WorkerProcess:
 class Engine:
     """Topics, workers and clients of one test."""
 
-    def __init__(self, stack: Any, folder: Path) -> None:
+    def __init__(self, stack: Any, folder: Path, env: dict[str, str]) -> None:
         self.stack = stack
         self.folder = folder
         self.name = uuid.uuid4().hex[:8]
@@ -130,6 +130,7 @@ class Engine:
                     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
                 )
             },
+            **env,
         }
         self.config: Config = load_config(env=self.env)
         self.workers: list[WorkerProcess] = []
@@ -266,12 +267,12 @@ class Engine:
 
 
 @pytest.fixture
-def run(stack: Any, tmp_path: Path) -> Iterator[Callable[[Callable[[Engine], Awaitable[None]]], None]]:
-    """Run an async test body with an engine of its own."""
+def run(stack: Any, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Run an async test body with an engine of its own, whose settings may be given as variables."""
 
-    def go(body: Callable[[Engine], Awaitable[None]]) -> None:
+    def go(body: Callable[[Engine], Awaitable[None]], **env: str) -> None:
         async def with_engine() -> None:
-            engine = Engine(stack, tmp_path)
+            engine = Engine(stack, tmp_path, env)
             await engine.start()
             try:
                 await body(engine)

@@ -75,7 +75,10 @@ def test_variables_that_are_no_settings_are_let_be() -> None:
             "[redis]\nbatch_max = 3\n",
             "mine.toml: redis.batch_max: no such setting, did you mean worker.batch_",
         ),
-        ("[redis]\nqqqqq = 3\n", "mine.toml: redis.qqqqq: no such setting; [redis] has url, timeout_ms"),
+        (
+            "[redis]\nqqqqq = 3\n",
+            "mine.toml: redis.qqqqq: no such setting; [redis] has url, cluster,",
+        ),
         ("[kafka]\npartitions = '8'\n", "mine.toml: kafka.partitions: expected int, got '8'"),
         ("[kafka]\npartitions = true\n", "mine.toml: kafka.partitions: expected int, got True"),
         ("[kafka]\npartitions = 0\n", "mine.toml: kafka.partitions: expected int >= 1, got 0"),

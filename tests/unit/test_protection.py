@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stream.adapters import tls
+from stream.adapters.redis_cluster import nodes_of
 from stream.config import Config, Kafka, environment_of, load_config, load_with_origin
 from stream.errors import ConfigError
 from stream.secret import Secret
@@ -147,6 +148,34 @@ def test_what_would_leave_the_engine_unprotected_is_refused_with_place_and_cure(
 ) -> None:
     Path("empty").write_text("\n")
     assert expected in error_of(**env)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        (
+            {"URL": "redis://a:1,b:2"},
+            "redis.url: names several nodes: set redis.cluster to true, or name one",
+        ),
+        ({"URL": "unix:///tmp/redis", "CLUSTER": "true"}, "redis.url: a cluster is not reached by a socket"),
+        ({"URL": "redis://a:1/3", "CLUSTER": "true"}, "redis.url: a cluster has no database but 0"),
+        ({"URL": "redis://a:1/0?db=2", "CLUSTER": "true"}, "redis.url: options after the ? have no effect"),
+        ({"KEY_PREFIX": "{shop}:", "CLUSTER": "true"}, "redis.key_prefix: a brace would put all keys on one"),
+        ({"URL": "redis://a:1,b:x", "CLUSTER": "true"}, "redis.url: cannot be read as a URL"),
+    ],
+)
+def test_what_a_cluster_has_not_and_several_nodes_of_none_are_refused(
+    env: dict[str, str], expected: str
+) -> None:
+    assert expected in error_of(**{f"REDIS__{name}": value for name, value in env.items()})
+
+
+def test_a_cluster_is_named_by_several_nodes_and_its_password_is_taken_out_of_the_address() -> None:
+    url = "rediss://worker:hunter2@a:7000,b,[::1]:7002/0"
+    config = load_config(env={"STREAMREC_REDIS__URL": url, "STREAMREC_REDIS__CLUSTER": "true"})
+    assert config.redis.url == "rediss://a:7000,b,[::1]:7002/0"
+    assert (config.redis.username, config.redis.password.reveal()) == ("worker", "hunter2")
+    assert nodes_of(config.redis.url) == [("a", 7000), ("b", 6379), ("::1", 7002)]
 
 
 def test_a_password_of_the_wrong_type_in_a_file_is_not_repeated() -> None:

@@ -183,6 +183,24 @@ def test_while_a_master_is_away_its_shoppers_wait_and_it_is_found_again_when_it_
     asyncio.run(body())
 
 
+@pytest.mark.servers
+def test_a_replica_that_takes_over_is_found(tmp_path: Path, soon: Any) -> None:
+    with three_masters(tmp_path) as masters:
+        masters.join_replica(0)
+
+        async def body() -> None:
+            async with _client(masters.url, 2_000) as client:
+                store = RedisStateStore(client)
+                assert all(await store.save([(_state(user), 0) for user in SHOPPERS]))
+                masters.wait_for_replica(0)
+                masters.kill(0)
+                found = await soon(_until_loaded(store))
+                assert {state.user_id for state in found.values() if state.sequence} == set(SHOPPERS)
+                assert all(await store.save([(_state(user, 2), 1) for user in SHOPPERS]))
+
+        asyncio.run(body())
+
+
 async def _until_loaded(store: RedisStateStore) -> dict[str, UserState]:
     while True:
         try:
@@ -239,7 +257,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[Masters, dict[str, Any]]]:
     issued.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
     outer = list(ports.choose(["a", "b", "c"]).values())
     with three_masters(tmp_path, outer) as masters, ExitStack() as fronts:
-        for inner, announced in zip(masters.ports, outer, strict=True):
+        for inner, announced in zip(masters.ports[:3], outer, strict=True):
             fronts.enter_context(tls_before(inner, announced, tmp_path))
         for number in range(3):
             masters.ask(number, "ACL", "SETUSER", *worker_rights(on_cluster=True))

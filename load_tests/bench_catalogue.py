@@ -29,14 +29,14 @@ from stream.adapters import vector_record
 from stream.adapters.kafka_follower import MAX_RECORDS
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.usearch_index import UsearchIndex
-from stream.catalog import CatalogView
+from stream.catalog.view import CatalogView
 from stream.core.events import Source
 from stream.core.items import Item
 from stream.importers.synthetic import make_items
-from stream.list_context import LEXICAL, NEAREST
+from stream.lists.list_context import LEXICAL, NEAREST
+from stream.models.version_control import read_vectors
 from stream.ports import ItemVector
-from stream.telemetry import Telemetry
-from stream.version_control import read_vectors
+from stream.telemetry.metrics import Telemetry
 
 ENCODER_VERSION = "2"
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from stream.adapters.usearch_index import UsearchIndex
 from stream.core.items import DIMENSIONS, FloatArray
-from stream.list_context import NEAREST
+from stream.lists.list_context import NEAREST
 
 DIRECTIONS = 60
 """Independent ones, of falling weight: the spectrum of the encoder's vectors of a shop is about so."""

@@ -29,9 +29,9 @@ from stream.config import Config, Kafka
 from stream.core.events import ErrorCode, Source
 from stream.errors import Unavailable
 from stream.ports import DeadLetter, Publisher, RawMessage
-from stream.progress import At, Standing, Work
-from stream.pseudonyms import about, pseudonym, told
-from stream.telemetry import Telemetry
+from stream.privacy.pseudonyms import about, pseudonym, told
+from stream.process.progress import At, Standing, Work
+from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -40,12 +40,12 @@ from stream.core.running_figures import RunningFigures
 from stream.core.stream_learning import LEARNER, StreamLearner
 from stream.core.versions import Serving
 from stream.errors import InvalidMessage, Unavailable
-from stream.model_versions import ModelVersions
+from stream.models.model_versions import ModelVersions
 from stream.models.rolling import Rolling
 from stream.models.rollout import open_rollout
-from stream.process import listen, run_until_closed, set_up_log, stop_on_signals, until_there, watch
-from stream.progress import Progress, Work
-from stream.telemetry import StatusServer, TrainerTelemetry
+from stream.process.life import listen, run_until_closed, set_up_log, stop_on_signals, until_there, watch
+from stream.process.progress import Progress, Work
+from stream.telemetry.metrics import StatusServer, TrainerTelemetry
 
 log = logging.getLogger(__name__)
 

@@ -38,20 +38,27 @@ from stream.adapters.triton_models import NewBreaker, Version
 from stream.adapters.triton_repository import TritonRepository
 from stream.adapters.usearch_index import UsearchIndex
 from stream.agents import BatchAgent, build_app
-from stream.attribution import Attributor
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog.product_fit import FitReader
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import CatalogWriter
 from stream.config import Config
-from stream.endings import Ending
 from stream.errors import Unavailable
-from stream.explaining import Explainer
-from stream.item_signals import SignalFolder
-from stream.learnt import LearntItems
-from stream.list_log import ListLog
-from stream.list_maker import Deadlines, ListMaker
-from stream.marked_commits import MarkedCommits
-from stream.marks import Marks
-from stream.pair_scores import BackgroundPairs, PairScores
-from stream.process import (
+from stream.healing.marked_commits import MarkedCommits
+from stream.healing.marks import Marks
+from stream.lists.attribution import Attributor
+from stream.lists.explaining import Explainer
+from stream.lists.list_log import ListLog
+from stream.lists.list_maker import Deadlines, ListMaker
+from stream.lists.pair_scores import BackgroundPairs, PairScores
+from stream.lists.recommender import Recommender
+from stream.lists.republisher import Republisher
+from stream.lists.rules import LiveRules
+from stream.lists.shown_lists import ShownLists
+from stream.lists.standing_lists import StandingLists
+from stream.models.version_control import VersionControl, read_vectors
+from stream.privacy.pseudonyms import told
+from stream.process.endings import Ending
+from stream.process.life import (
     listen,
     log_unhandled,
     run_until_closed,
@@ -60,17 +67,11 @@ from stream.process import (
     until_there,
     watch,
 )
-from stream.product_fit import FitReader
-from stream.progress import Progress, Work
-from stream.pseudonyms import told
-from stream.recommender import Recommender
-from stream.republisher import Republisher
-from stream.rules import LiveRules
-from stream.shown_lists import ShownLists
-from stream.standing_lists import StandingLists
-from stream.telemetry import StatusServer, Telemetry
-from stream.tracing import NOT_TRACED, Traces
-from stream.version_control import VersionControl, read_vectors
+from stream.process.progress import Progress, Work
+from stream.signals.item_signals import SignalFolder
+from stream.signals.learnt import LearntItems
+from stream.telemetry.metrics import StatusServer, Telemetry
+from stream.telemetry.tracing import NOT_TRACED, Traces
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 from builders import NOW_MS, event_of, item_vector, source
 
-from stream.attribution import Attributor
-from stream.catalog import CatalogView
+from stream.catalog.view import CatalogView
 from stream.core import signals
 from stream.core.events import RecommendationList
 from stream.core.policy import Policy
@@ -32,18 +31,19 @@ from stream.fakes import (
     SharedWordsCrossEncoder,
     WordIndex,
 )
-from stream.item_signals import SignalFolder
-from stream.learnt import LearntItems
-from stream.list_log import ListLog
-from stream.list_maker import Deadlines, ListMaker
-from stream.marks import Marks
-from stream.pair_scores import BackgroundPairs, PairScores
+from stream.healing.marks import Marks
+from stream.lists.attribution import Attributor
+from stream.lists.list_log import ListLog
+from stream.lists.list_maker import Deadlines, ListMaker
+from stream.lists.pair_scores import BackgroundPairs, PairScores
+from stream.lists.recommender import Recommender
+from stream.lists.republisher import Republisher
+from stream.lists.rules import LiveRules
+from stream.lists.shown_lists import ShownLists
 from stream.ports import ItemVector, RawMessage
-from stream.recommender import Recommender
-from stream.republisher import Republisher
-from stream.rules import LiveRules
-from stream.shown_lists import ShownLists
-from stream.telemetry import Telemetry
+from stream.signals.item_signals import SignalFolder
+from stream.signals.learnt import LearntItems
+from stream.telemetry.metrics import Telemetry
 
 TITLES = {
     "mug": "red mug",

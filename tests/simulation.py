@@ -26,7 +26,6 @@ from stream.core.events import RecommendationList, Source
 from stream.core.marks import Log
 from stream.core.policy import Policy
 from stream.core.signals import Increment
-from stream.endings import Ending
 from stream.errors import PublishUnavailable, StateUnavailable, Unavailable
 from stream.fakes import (
     MemoryKeptLists,
@@ -35,9 +34,10 @@ from stream.fakes import (
     MemorySignalStore,
     MemoryStateStore,
 )
-from stream.item_signals import SignalFolder
-from stream.marks import Marks
+from stream.healing.marks import Marks
 from stream.ports import DeadLetter, ItemVector, Place, RawMessage
+from stream.process.endings import Ending
+from stream.signals.item_signals import SignalFolder
 
 PARTITIONS = 2
 EVENT_TOPICS, SIGNAL_TOPICS = ("clicks", "searches"), ("item-signals",)

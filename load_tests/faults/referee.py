@@ -21,8 +21,8 @@ from stream.core.bots import impossible
 from stream.core.events import Event, ImpressionEvent, Source, decode_click, decode_search
 from stream.core.signals import Increment, ItemSignals, fold, increments
 from stream.core.state import UserState, apply, empty
-from stream.endings import Ending
 from stream.errors import InvalidMessage
+from stream.process.endings import Ending
 
 ZOMBIE = "a list of a worker that was stopped beyond its session came after its successor's"
 STALE = "the last list names an older event than the newest, which an earlier list answered"

@@ -13,7 +13,7 @@ from stream.adapters.kafka_clients import connection
 from stream.adapters.kafka_standing import standings
 from stream.config import Kafka
 from stream.errors import place_of
-from stream.progress import Work
+from stream.process.progress import Work
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from stream.core.list_log import LoggedList
 from stream.core.signals import Increment, encode_increments
 from stream.errors import PublishUnavailable
 from stream.ports import DeadLetter, ItemVector
-from stream.tracing import NOT_TRACED, Traces
+from stream.telemetry.tracing import NOT_TRACED, Traces
 
 _encoder = msgspec.json.Encoder()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaConsumer
 
-from stream.progress import At, Standing
+from stream.process.progress import At, Standing
 
 
 def standings(consumer: AIOKafkaConsumer | None, *, paused_too: bool = True) -> dict[At, Standing]:

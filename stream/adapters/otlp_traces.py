@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from stream.core.events import RecommendationList
 from stream.errors import ConfigError
 from stream.ports import Headers, RawMessage
-from stream.tracing import TRACEPARENT, Traces, current
+from stream.telemetry.tracing import TRACEPARENT, Traces, current
 
 try:
     from opentelemetry import trace

@@ -32,7 +32,7 @@ from stream.adapters.redis_cluster import Cluster
 from stream.adapters.redis_keys import Keys
 from stream.config import Redis as RedisSettings
 from stream.errors import StateUnavailable
-from stream.telemetry import StoreMemory
+from stream.telemetry.metrics import StoreMemory
 
 STORED = 1
 _MEMORY = ("used_memory", "maxmemory", "evicted_keys")

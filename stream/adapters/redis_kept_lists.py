@@ -19,7 +19,7 @@ from stream.core.attribution import MADE_KEPT, KeptList, merged
 from stream.core.events import RecommendationList
 from stream.core.policy import HOUR_MS
 from stream.errors import StateUnavailable
-from stream.pseudonyms import pseudonym
+from stream.privacy.pseudonyms import pseudonym
 
 log = logging.getLogger(__name__)
 

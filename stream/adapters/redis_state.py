@@ -20,7 +20,7 @@ from stream.adapters.redis_client import (
 from stream.core import codec
 from stream.core.state import UserState, empty
 from stream.errors import StateUnavailable
-from stream.pseudonyms import about, pseudonym
+from stream.privacy.pseudonyms import about, pseudonym
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from stream.core.items import DIMENSIONS, FloatArray
 from stream.core.ranking import FEATURES
 from stream.core.versions import difference
 from stream.errors import ModelUnavailable
-from stream.tracing import carried
+from stream.telemetry.tracing import carried
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from stream.cli.options import ConfigFile, Json, print_json, run
 from stream.config import Config, load_config
 
 if TYPE_CHECKING:
-    from stream.explaining import Explanation
+    from stream.lists.explaining import Explanation
 
 FEATURES_SHOWN = 8
 TIMEOUT_S = 60.0
@@ -109,7 +109,7 @@ async def _asked(
     from aiohttp import ClientError, ClientSession, ClientTimeout
 
     from stream.errors import Unavailable
-    from stream.explaining import Explanation
+    from stream.lists.explaining import Explanation
 
     host = "127.0.0.1" if config.telemetry.host in ("0.0.0.0", "::") else config.telemetry.host
     url = (worker or f"http://{host}:{config.telemetry.port}").rstrip("/")

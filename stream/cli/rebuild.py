@@ -11,7 +11,7 @@ from stream.cli.options import ConfigFile, Json, print_json, run, say
 from stream.config import Config, load_config
 
 if TYPE_CHECKING:
-    from stream.rebuilding import Rebuilder
+    from stream.healing.rebuilding import Rebuilder
 
 
 def rebuild(
@@ -62,7 +62,7 @@ async def _rebuild(config: Config, user_id: str | None, *, dry_run: bool) -> tup
     from stream.adapters.redis_client import connect
     from stream.adapters.redis_state import RedisStateStore
     from stream.cli.progress import progress_bar
-    from stream.rebuilding import Rebuilder
+    from stream.healing.rebuilding import Rebuilder
 
     gone = 0
     async with connect(config.redis) as client:

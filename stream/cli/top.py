@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from stream.running import Cluster, Standing, Told
+    from stream.telemetry.running import Cluster, Standing, Told
 
 TIMEOUT_S = 5.0
 
@@ -70,7 +70,7 @@ async def _top(urls: list[str], every_s: float, once: bool, json: bool) -> None:
     from rich.live import Live
 
     from stream.errors import Unavailable
-    from stream.running import compare
+    from stream.telemetry.running import compare
 
     console = Console()
     live = Live("looking …", console=console, screen=True, auto_refresh=False)
@@ -102,7 +102,7 @@ async def _look(urls: list[str]) -> dict[str, Told]:
 
     import aiohttp
 
-    from stream.running import Told, read
+    from stream.telemetry.running import Told, read
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
 

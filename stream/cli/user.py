@@ -46,7 +46,7 @@ def erase(user_id: UserId, config: ConfigFile = None, json: Json = False) -> Non
       streamrec user erase shopper-0001
       streamrec user erase shopper-0001 --json > receipt.json
     """
-    from stream.erasing import erase as erase_user
+    from stream.privacy.erasing import erase as erase_user
 
     receipt = run(erase_user(load_config(config), user_id))
     if json:
@@ -75,7 +75,7 @@ def log_name(user_id: UserId, config: ConfigFile = None) -> None:
     Example:
       grep "$(streamrec user log-name shopper-0001)" worker.log
     """
-    from stream.pseudonyms import pseudonym, use_key
+    from stream.privacy.pseudonyms import pseudonym, use_key
 
     settings = load_config(config)
     if not settings.telemetry.hash_key:
@@ -88,7 +88,7 @@ def log_name(user_id: UserId, config: ConfigFile = None) -> None:
 
 async def _show(config: Config, user_id: str, json: bool) -> None:
     from stream.cli.reading import clock, list_lines, read_titles
-    from stream.exporting import plain_state
+    from stream.privacy.exporting import plain_state
 
     state = await _state(config, user_id)
     made = await _last_list(config, user_id)
@@ -121,7 +121,7 @@ async def _show(config: Config, user_id: str, json: bool) -> None:
 
 async def _export(config: Config, user_id: str) -> dict[str, Any]:
     from stream.cli.progress import progress_bar
-    from stream.exporting import STEPS, export
+    from stream.privacy.exporting import STEPS, export
 
     with progress_bar("reading", STEPS) as progress:
         return await export(config, user_id, progress)

@@ -47,7 +47,7 @@ FINDINGS = {
 
 
 MISFIT = "misfit"
-"""The one finding that is made by a model, in the background: see `stream.product_fit`."""
+"""The one finding that is made by a model, in the background: see `stream.catalog.product_fit`."""
 
 
 class Quality(NamedTuple):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream.catalog import CatalogView
+from stream.catalog.view import CatalogView
 from stream.core import signals
 from stream.core.bots import impossible
 from stream.core.candidates import Candidates, gather, trending
@@ -29,9 +29,9 @@ from stream.core.quality import Quality, assess
 from stream.core.state import UserState, apply, empty
 from stream.evaluation.sessions import Session, Step
 from stream.fakes import ExactIndex, WordIndex
-from stream.list_context import context_of
+from stream.lists.list_context import context_of
 from stream.ports import ItemVector
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 POLICY = Policy(exclude_bought_days=0.0)
 """The policy that serves, but for bought items: the protocol only masks those of the session."""

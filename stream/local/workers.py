@@ -4,9 +4,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stream.endings import START_AGAIN
 from stream.local.ready import WorkerReady
 from stream.local.server import Endpoints, Server
+from stream.process.endings import START_AGAIN
 
 
 def worker_settings(endpoints: Endpoints) -> dict[str, str]:

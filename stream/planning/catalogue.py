@@ -14,14 +14,14 @@ import numpy as np
 
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.usearch_index import UsearchIndex
-from stream.catalog import CatalogView
+from stream.catalog.view import CatalogView
 from stream.core.events import Source
 from stream.core.items import DIMENSIONS, Item
 from stream.core.versions import Serving
 from stream.importers import synthetic
 from stream.planning.run import CatalogueReading
 from stream.ports import ItemVector
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 AT_ONCE = 500
 VERSION = "1"

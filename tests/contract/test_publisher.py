@@ -33,7 +33,7 @@ from stream.core.signals import Increment, decode_increments
 from stream.errors import PublishUnavailable
 from stream.fakes import MemoryPublisher
 from stream.ports import DeadLetter, Headers, ItemVector, Publisher, RawMessage
-from stream.tracing import Traces
+from stream.telemetry.tracing import Traces
 
 FAKE_AND_REAL = ["fake", pytest.param("real", marks=pytest.mark.servers)]
 TOPICS = ("recommendations", "attributions", "item_signals", "item_vectors", "list_log", "dead_letters")

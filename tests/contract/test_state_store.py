@@ -24,11 +24,11 @@ from stream.config import Redis as RedisSettings
 from stream.core import codec
 from stream.core.policy import DAY_MS, Policy
 from stream.core.state import UserState, apply, empty
-from stream.erasing import mark
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryStateStore
 from stream.ports import StateStore
-from stream.pseudonyms import pseudonym
+from stream.privacy.erasing import mark
+from stream.privacy.pseudonyms import pseudonym
 
 Run = Callable[[Callable[..., Awaitable[None]]], None]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import stream.catalog
+import stream.catalog.writer
 from stream.config import load_config
 from stream.core import state
 from stream.core.events import ClickEvent, Event
@@ -31,13 +31,13 @@ def break_the_fold() -> None:
 
 def break_the_margin() -> None:
     """Have a margin beyond all floats crash."""
-    sound = stream.catalog.margin_of
+    sound = stream.catalog.writer.margin_of
 
     def margin_of(attributes: dict[str, Any] | None) -> float | None:
         float((attributes or {}).get("margin", 0))
         return sound(attributes)
 
-    stream.catalog.margin_of = margin_of
+    stream.catalog.writer.margin_of = margin_of
 
 
 if __name__ == "__main__":

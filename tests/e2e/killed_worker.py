@@ -13,7 +13,7 @@ from typing import Any
 from stream.adapters.kafka_publisher import KafkaPublisher
 from stream.adapters.redis_state import RedisStateStore
 from stream.config import load_config
-from stream.recommender import Recommender
+from stream.lists.recommender import Recommender
 from stream.worker import run_worker
 
 STEPS: dict[str, tuple[type, str]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stream.adapters.kafka_reading import partition_of
-from stream.erasing import mark
+from stream.privacy.erasing import mark
 
 pytestmark = pytest.mark.servers
 

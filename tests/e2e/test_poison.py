@@ -56,12 +56,12 @@ def test_what_crashes_the_core_is_set_aside_and_put_back_after_the_fix(run: Any,
         assert told["codes"] == {"internal": 2}
         reasons = {letter["topic"]: letter["reason"] for letter in told["letters"]}
         click_reason, item_reason = reasons[engine.config.topics.clicks], reasons[engine.config.topics.items]
-        assert click_reason.startswith("ZeroDivisionError at stream.recommender:")
-        assert item_reason.startswith("OverflowError at stream.catalog:")
+        assert click_reason.startswith("ZeroDivisionError at stream.lists.recommender:")
+        assert item_reason.startswith("OverflowError at stream.catalog.writer:")
         values = {record.value for record in engine.dead_letters}
         assert json.dumps(poison).encode() in values
         log = faulty.log.read_text()
-        assert "is set aside: ZeroDivisionError at stream.recommender:" in log
+        assert "is set aside: ZeroDivisionError at stream.lists.recommender:" in log
         assert "ann is not to be told" not in log
         assert faulty.terminate() == 0
 

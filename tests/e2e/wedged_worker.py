@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Sequence
 
 from stream.config import load_config
+from stream.lists.recommender import Recommender
 from stream.ports import RawMessage
-from stream.recommender import Recommender
 from stream.worker import run_worker
 
 

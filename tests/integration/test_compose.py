@@ -30,8 +30,8 @@ from stream.local.ports import choose
 from stream.local.redis import Redis
 from stream.local.stack import Stack
 from stream.local.triton import Triton
-from stream.progress import At, Progress, Standing, Work
-from stream.telemetry import StatusServer, Telemetry
+from stream.process.progress import At, Progress, Standing, Work
+from stream.telemetry.metrics import StatusServer, Telemetry
 
 EVERYTHING = ("cpu", "gpu", "demo", "trainer", "monitoring")
 STREAMREC_IMAGE = f"streamrec:{PROJECT['version']}"

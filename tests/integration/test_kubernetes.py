@@ -27,8 +27,8 @@ from deployment import ROOT, Services, compose, dockerfile, parse
 from stream.config import Config, load_config
 from stream.local.ports import choose
 from stream.local.stack import Stack
-from stream.progress import Progress
-from stream.telemetry import StatusServer, Telemetry
+from stream.process.progress import Progress
+from stream.telemetry.metrics import StatusServer, Telemetry
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 RELEASE = "1.37"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from stream.local.stack import Stack
-from stream.telemetry import FRESHNESS_BUCKETS_S, Telemetry, TrainerTelemetry
+from stream.telemetry.metrics import FRESHNESS_BUCKETS_S, Telemetry, TrainerTelemetry
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

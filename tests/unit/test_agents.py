@@ -19,7 +19,7 @@ from stream.core.signals import decode as decode_signals
 from stream.errors import ModelUnavailable, PublishUnavailable, StateUnavailable, Unavailable, place_of
 from stream.fakes import MemoryPublisher
 from stream.ports import RawMessage
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 
 @pytest.fixture(autouse=True)

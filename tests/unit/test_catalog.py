@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from builders import NOW_MS, direction, item_vector, minutes, raw_item, raw_removal, source
 
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import CatalogWriter
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS
 from stream.core.versions import Serving
 from stream.errors import ModelUnavailable, PublishUnavailable
 from stream.fakes import ExactIndex, HashEncoder, MemoryPublisher, WordIndex
 from stream.ports import ItemVector, RawMessage
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 AWAY = ModelUnavailable("encoder", "unreachable", "nobody there")
 

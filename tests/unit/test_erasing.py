@@ -11,9 +11,9 @@ from shops import Shop, check_lists
 
 from stream.core.policy import DAY_MS
 from stream.core.state import UserState
-from stream.erasing import ROUNDS, mark
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryStateStore
+from stream.privacy.erasing import ROUNDS, mark
 
 
 def _erase(shop: Shop, user: str = "ann") -> UserState:

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from stream.cli.root import app
 from stream.core.account import Contribution, Fate, Score
 from stream.errors import StateUnavailable, Unavailable
-from stream.explaining import Change, Explanation
-from stream.progress import Progress
-from stream.telemetry import StatusServer, Telemetry
+from stream.lists.explaining import Change, Explanation
+from stream.process.progress import Progress
+from stream.telemetry.metrics import StatusServer, Telemetry
 
 FOUND = Explanation(
     user_id="ann",

@@ -19,7 +19,7 @@ from stream.core.account import TOLERANCE
 from stream.core.candidates import gather
 from stream.core.policy import Policy
 from stream.errors import ModelUnavailable
-from stream.explaining import Explainer, Explanation
+from stream.lists.explaining import Explainer, Explanation
 
 AWAY = ModelUnavailable("reranker", "unreachable", "nobody there")
 

@@ -22,7 +22,8 @@ from shops import Shop
 from stream.adapters import letter_record, vector_record
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.usearch_index import UsearchIndex
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import CatalogWriter
 from stream.core import attribution, codec, list_log, signals, versions
 from stream.core.events import (
     ClickEvent,
@@ -39,8 +40,8 @@ from stream.core.rules.reading import read_message, read_toml
 from stream.core.state import apply, empty
 from stream.errors import InvalidMessage, InvalidRule, StreamrecError, place_of
 from stream.fakes import MemoryPublisher
+from stream.models.version_control import read_vectors
 from stream.ports import RawMessage
-from stream.version_control import read_vectors
 
 INPUTS = int(os.environ.get("STREAMREC_FUZZ_INPUTS", "2000"))
 SEED = int(os.environ.get("STREAMREC_FUZZ_SEED", "0"))

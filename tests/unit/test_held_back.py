@@ -8,7 +8,8 @@ import pytest
 from builders import item_vector, raw_click, raw_item, raw_removal, raw_search
 from shops import Shop, ids
 
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import CatalogWriter
 from stream.core.items import Item
 from stream.core.policy import Policy
 from stream.fakes import ExactIndex, WordIndex

@@ -12,10 +12,10 @@ from stream.core.marks import Log, Mark
 from stream.core.signals import Increment, ItemSignals, encode_increments, fold
 from stream.errors import PublishUnavailable, StateUnavailable
 from stream.fakes import MemoryMarkStore, MemoryPublisher, MemorySignalStore
-from stream.item_signals import SignalFolder
-from stream.marks import Marks
+from stream.healing.marks import Marks
 from stream.ports import RawMessage, VersionedSignals
-from stream.telemetry import Telemetry
+from stream.signals.item_signals import SignalFolder
+from stream.telemetry.metrics import Telemetry
 
 
 def _increment(offset: int, neighbour: str = "cup") -> Increment:

@@ -13,9 +13,9 @@ from stream.core.items import Item, ItemTable
 from stream.core.signals import NEGLIGIBLE, POPULARITY_DAYS, Increment, fold
 from stream.errors import StateUnavailable
 from stream.fakes import MemorySignalStore
-from stream.learnt import ROW_AGE_S, LearntItems
 from stream.ports import VersionedSignals
-from stream.telemetry import Telemetry
+from stream.signals.learnt import ROW_AGE_S, LearntItems
+from stream.telemetry.metrics import Telemetry
 
 
 class CountingStore(MemorySignalStore):

@@ -13,12 +13,14 @@ import pytest
 from builders import NOW_MS, click, item_vector, raw_click, raw_item, raw_removal, search, source
 from shops import Shop
 
-from stream import catalog, item_signals, learnt, list_log, product_fit, query_vectors
 from stream.adapters.kafka_follower import TopicFollower
 from stream.adapters.kafka_sender import MAX_IN_FLIGHT, Sender
 from stream.adapters.lexical_index import MAX_DESCRIPTION_CHARS, MAX_QUERY_WORDS, LexicalIndex
 from stream.agents import BatchAgent
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog import product_fit
+from stream.catalog.product_fit import FitReader
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import CatalogWriter
 from stream.config import Config
 from stream.core import codec, items
 from stream.core.events import MAX_ITEMS_PER_EVENT, decode_click, decode_item, decode_search
@@ -29,11 +31,12 @@ from stream.core.signals import REACH, encode_increments
 from stream.core.state import UserState, apply, empty
 from stream.errors import InvalidMessage, InvalidRule, ModelUnavailable, StateUnavailable
 from stream.fakes import ExactIndex, HashEncoder, MemoryPublisher, MemorySignalStore, WordIndex
-from stream.learnt import LearntItems
+from stream.lists import list_log, query_vectors
+from stream.lists.query_vectors import QueryVectors
 from stream.ports import RawMessage
-from stream.product_fit import FitReader
-from stream.query_vectors import QueryVectors
-from stream.telemetry import Telemetry
+from stream.signals import item_signals, learnt
+from stream.signals.learnt import LearntItems
+from stream.telemetry.metrics import Telemetry
 
 
 def _turns(count: int = 300) -> Any:
@@ -132,7 +135,7 @@ def _writer(encoder: HashEncoder) -> tuple[CatalogWriter, CatalogView, MemoryPub
 
 
 def test_what_words_match_is_remembered_of_so_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "MATCHING_KEPT", 2)
+    monkeypatch.setattr("stream.catalog.view.MATCHING_KEPT", 2)
     view = CatalogView(ExactIndex, WordIndex(), Telemetry())
     view.apply([("mug", item_vector("mug", title="red mug"))])
     for query in ("mug", "red", "mug", "blue"):
@@ -141,7 +144,7 @@ def test_what_words_match_is_remembered_of_so_many_queries(monkeypatch: pytest.M
 
 
 def test_only_so_many_refused_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "REFUSED_KEPT", 3)
+    monkeypatch.setattr("stream.catalog.writer.REFUSED_KEPT", 3)
     writer, _, _ = _writer(_Refusing())
     asyncio.run(writer.handle([raw_item(f"item-{number}", offset=number) for number in range(10)]))
     assert [item_id for _, item_id in writer._refused] == ["item-7", "item-8", "item-9"]
@@ -169,7 +172,7 @@ def test_only_so_many_products_that_cannot_be_judged_are_remembered(monkeypatch:
 
 
 def test_only_so_many_removals_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "REMOVALS_KEPT", 3)
+    monkeypatch.setattr("stream.catalog.writer.REMOVALS_KEPT", 3)
     writer, view, publisher = _writer(_Refusing())
     for number in range(10):
         asyncio.run(writer.handle([raw_item(f"item-{number}", offset=2 * number)]))

@@ -17,7 +17,7 @@ from stream.core.learning import Learning, OnlineLearner
 from stream.core.list_log import LoggedList
 from stream.core.policy import MINUTE_MS
 from stream.errors import InvalidMessage, PublishUnavailable
-from stream.list_context import NEAREST
+from stream.lists.list_context import NEAREST
 
 
 def busy_shop(list_share: float = 1.0) -> Shop:

@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream.endings import START_AGAIN, Ending
 from stream.local import ports
 from stream.local.control import Control, Start
 from stream.local.ready import WorkerReady
 from stream.local.server import Endpoints, Server, StackState
 from stream.local.workers import worker
+from stream.process.endings import START_AGAIN, Ending
 
 DEADLINE_S = 60.0
 SERVER = """\

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from stream.core.marks import Beginning, Cause, Log, Mark, begin, gap, note
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryMarkStore
-from stream.marks import LONGEST_GAP, Marks
+from stream.healing.marks import LONGEST_GAP, Marks
 from stream.ports import Place, RawMessage
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 NEW = NOW_MS
 PLACE: Place = ("clicks", 0)

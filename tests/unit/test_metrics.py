@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.telemetry import RULES_TOLD_APART, Few, ProcessTelemetry, Telemetry, TrainerTelemetry
+from stream.telemetry.metrics import RULES_TOLD_APART, Few, ProcessTelemetry, Telemetry, TrainerTelemetry
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()

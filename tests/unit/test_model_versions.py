@@ -15,10 +15,10 @@ from model_factory.record import measured
 from stream.core import versions
 from stream.core.versions import Serving
 from stream.errors import InvalidMessage, ModelRefused
-from stream.model_versions import ModelVersions
 from stream.models import canary, manifest
 from stream.models.gate import gate
 from stream.models.manifest import Canary, Measured
+from stream.models.model_versions import ModelVersions
 from stream.models.repository import new_version, version_folder
 from stream.models.repository import versions as on_disk
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream import pair_scores
 from stream.errors import ModelUnavailable
 from stream.fakes import SharedWordsCrossEncoder
-from stream.pair_scores import PAIRS_A_REQUEST, PAIRS_IN_FLIGHT, BackgroundPairs, Pair, PairScores, pair
-from stream.telemetry import Telemetry
+from stream.lists import pair_scores
+from stream.lists.pair_scores import PAIRS_A_REQUEST, PAIRS_IN_FLIGHT, BackgroundPairs, Pair, PairScores, pair
+from stream.telemetry.metrics import Telemetry
 
 AWAY = ModelUnavailable("cross_encoder", "unreachable", "nobody there")
 

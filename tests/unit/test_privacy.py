@@ -13,15 +13,16 @@ from builders import raw_click, raw_search
 from prometheus_client import generate_latest
 from shops import Shop
 
-from stream import agents, pseudonyms
+from stream import agents
 from stream.agents import BatchAgent
 from stream.config import load_config, load_with_origin
 from stream.core.policy import DAY_MS, Policy
-from stream.erasing import mark
 from stream.errors import ConfigError, ModelUnavailable, StateUnavailable
 from stream.ports import RawMessage
-from stream.process import log_unhandled, set_up_log
-from stream.pseudonyms import JsonLogFormatter, LogFormatter, pseudonym, use_key
+from stream.privacy import pseudonyms
+from stream.privacy.erasing import mark
+from stream.privacy.pseudonyms import JsonLogFormatter, LogFormatter, pseudonym, use_key
+from stream.process.life import log_unhandled, set_up_log
 from stream.secret import Secret
 
 USER = "canary-user@example.org"
@@ -126,7 +127,7 @@ def test_json_lines_tell_of_which_event_and_shopper_they_are_by_hashes(log: Log)
     asyncio.run(
         BatchAgent("events", crash, shop.publisher, shop.telemetry, 8)._finish([raw_click(USER, offset=8)])
     )
-    (made,) = [line for line in log.json if line["logger"] == "stream.recommender"]
+    (made,) = [line for line in log.json if line["logger"] == "stream.lists.recommender"]
     assert made["user"] == pseudonym(USER)
     assert made["event"] == pseudonym("canary-event")
     assert (made["topic"], made["partition"], made["offset"], made["level"]) == ("clicks", 3, 7, "debug")
@@ -146,7 +147,7 @@ def test_a_process_logs_as_the_settings_say(
     finally:
         logging.getLogger().setLevel(level)
     line = json.loads(capsys.readouterr().err)
-    assert (line["level"], line["logger"]) == ("info", "stream.process")
+    assert (line["level"], line["logger"]) == ("info", "stream.process.life")
     assert line["message"].startswith("ids are hashed with a key of this process")
 
 

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from stream.process import listen, run_until_closed, stop_on_signals
-from stream.progress import Progress
-from stream.telemetry import StatusServer, Telemetry
+from stream.process.life import listen, run_until_closed, stop_on_signals
+from stream.process.progress import Progress
+from stream.telemetry.metrics import StatusServer, Telemetry
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

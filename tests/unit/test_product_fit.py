@@ -8,15 +8,16 @@ from collections.abc import Callable
 import pytest
 from builders import raw_item, raw_removal
 
-from stream import product_fit
-from stream.catalog import CatalogView, CatalogWriter
+from stream.catalog import product_fit
+from stream.catalog.product_fit import FitReader
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import CatalogWriter
 from stream.core.items import Item
 from stream.core.policy import Policy
 from stream.errors import ModelUnavailable
 from stream.fakes import ExactIndex, HashEncoder, MemoryPublisher, SharedWordsCrossEncoder, WordIndex
 from stream.ports import RawMessage
-from stream.product_fit import FitReader
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 
 class Desk:

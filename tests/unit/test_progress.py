@@ -13,16 +13,16 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 from builders import raw_click
 
-from stream import process as process_module
 from stream.adapters.kafka_standing import standings
 from stream.agents import BatchAgent
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryPublisher
 from stream.local.ports import choose
 from stream.ports import RawMessage
-from stream.process import until_there, watch
-from stream.progress import AWAY_S, LONGEST_STEP_S, At, Progress, Standing, Work
-from stream.telemetry import StatusServer, Telemetry
+from stream.process import life as process_module
+from stream.process.life import until_there, watch
+from stream.process.progress import AWAY_S, LONGEST_STEP_S, At, Progress, Standing, Work
+from stream.telemetry.metrics import StatusServer, Telemetry
 
 STALLED_S = 60.0
 CLICKS = At("clicks", 3)

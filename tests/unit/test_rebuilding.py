@@ -14,8 +14,8 @@ from stream.core.policy import Policy
 from stream.core.state import UserState, apply, empty
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryStateStore
+from stream.healing.rebuilding import Rebuilder
 from stream.ports import RawMessage
-from stream.rebuilding import Rebuilder
 
 MESSAGES = [
     raw_click("ann", "mug", offset=0, at_ms=NOW_MS - 9),

@@ -22,7 +22,7 @@ from stream.core.state import UserState, cart_of
 from stream.core.versions import Serving
 from stream.errors import ModelUnavailable, PublishUnavailable, StateUnavailable
 from stream.fakes import HashEncoder, MemoryMarkStore, MemoryPublisher
-from stream.marks import Marks
+from stream.healing.marks import Marks
 from stream.ports import RawMessage
 
 RERANKER_AWAY = ModelUnavailable("reranker", "deadline", "no answer in 50 ms")

@@ -25,10 +25,10 @@ from stream.core.rules.in_force import NO_RULES
 from stream.evaluation.next_item import seed_of
 from stream.evaluation.replay import POLICY, ListAsked, replay
 from stream.evaluation.sessions import Session, texts
-from stream.item_signals import SignalFolder
 from stream.models.loading import load_reranker
 from stream.models.repository import DEFAULT
 from stream.ports import RawMessage
+from stream.signals.item_signals import SignalFolder
 
 SESSIONS, COMPARED = 120, 40
 BEGIN_MS = 1_704_067_200_000

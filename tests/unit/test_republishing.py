@@ -16,8 +16,8 @@ from stream.core.rules.exclude import Exclude
 from stream.core.rules.matching import Match
 from stream.core.rules.pin import Pin
 from stream.core.rules.schedule import Schedule
-from stream.erasing import mark
 from stream.errors import PublishUnavailable, StateUnavailable
+from stream.privacy.erasing import mark
 
 USERS = ("ann", "bob", "cyd")
 
@@ -198,7 +198,7 @@ def test_while_redis_is_away_lists_stay_stale_and_are_put_right_afterwards() -> 
 def test_while_the_broker_is_away_corrected_lists_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = shop_with_lists()
     shop.remove("tin")
-    monkeypatch.setattr("stream.republisher.RETRY_S", 0.0)
+    monkeypatch.setattr("stream.lists.republisher.RETRY_S", 0.0)
     shop.publisher.failure = PublishUnavailable("away")
 
     async def outage() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream.pseudonyms import LONGEST, LogFormatter
-from stream.seldom import KINDS, LINES, PERIOD_S, Seldom
+from stream.privacy.pseudonyms import LONGEST, LogFormatter
+from stream.process.seldom import KINDS, LINES, PERIOD_S, Seldom
 
 
 class Heard:

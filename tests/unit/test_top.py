@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from stream.cli.root import app
 from stream.errors import Unavailable
-from stream.progress import Progress
-from stream.running import Told, compare, quantile, read
-from stream.telemetry import FRESHNESS_BUCKETS_S, StatusServer, StoreMemory, Telemetry
+from stream.process.progress import Progress
+from stream.telemetry.metrics import FRESHNESS_BUCKETS_S, StatusServer, StoreMemory, Telemetry
+from stream.telemetry.running import Told, compare, quantile, read
 
 
 class Busy(Telemetry):

@@ -8,11 +8,11 @@ import threading
 import numpy as np
 from builders import direction, item_vector
 
-from stream.catalog import CatalogView
+from stream.catalog.vector_space import LOADED_AT_ONCE, VectorSpace
+from stream.catalog.view import CatalogView
 from stream.core.items import FloatArray, IntArray
 from stream.fakes import ExactIndex, WordIndex
-from stream.telemetry import Telemetry
-from stream.vector_space import LOADED_AT_ONCE, VectorSpace
+from stream.telemetry.metrics import Telemetry
 
 
 def _nearest(space: VectorSpace, *numbers: int) -> list[int]:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from stream import worker
 from stream.config import Config, Telemetry
-from stream.endings import Ending
+from stream.process.endings import Ending
 from stream.worker import Worker
 
 

@@ -33,7 +33,7 @@ from stream.core.quality import FINDINGS, assess
 from stream.core.search import best_matches, refined
 from stream.core.spelling import Vocabulary
 from stream.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
-from stream.list_context import LEXICAL
+from stream.lists.list_context import LEXICAL
 
 SYSTEMS = {"hybrid": "hybrid", "hybrid_cross_encoder": "hybrid + cross-encoder"}
 DETECTOR_SAMPLE = 2_000

@@ -23,7 +23,7 @@ from stream.core.disguise import clean_query
 from stream.core.search import best_matches, match, refined, regularised, relative
 from stream.core.spelling import Vocabulary
 from stream.evaluation.intervals import LEVEL, RESAMPLES, Bootstrap
-from stream.list_context import LEXICAL, NEAREST
+from stream.lists.list_context import LEXICAL, NEAREST
 
 METRICS = {
     "ndcg_at_10": "gain 2^grade - 1, discount log2(rank + 1)",

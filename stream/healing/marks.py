@@ -10,7 +10,7 @@ from stream.core import marks
 from stream.core.marks import Beginning, Cause, Log, Mark
 from stream.errors import StateUnavailable
 from stream.ports import MarkStore, Place, RawMessage
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from stream.core.rules import AnyRule
 from stream.core.rules.book import RuleBook
 from stream.core.rules.reading import MAX_RULES, read_message
 from stream.errors import InvalidRule
-from stream.shown_lists import ShownLists
-from stream.telemetry import Telemetry
+from stream.lists.shown_lists import ShownLists
+from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.catalog import CatalogView
+from stream.catalog.vector_space import VectorSpace
+from stream.catalog.view import CatalogView
 from stream.core import candidates, personal_search, ranking
 from stream.core.candidates import Candidates
 from stream.core.context import Context, Hits, query_of, rows_needed
@@ -34,16 +35,15 @@ from stream.core.rules.in_force import InForce
 from stream.core.signals import RowView
 from stream.core.state import Search, UserState
 from stream.errors import ModelUnavailable
-from stream.learnt import LearntItems
-from stream.list_context import context_of
-from stream.list_log import ListLog
-from stream.pair_scores import BackgroundPairs, Pair, PairScores, pair
+from stream.lists.list_context import context_of
+from stream.lists.list_log import ListLog
+from stream.lists.pair_scores import BackgroundPairs, Pair, PairScores, pair
+from stream.lists.query_vectors import QueryVectors
+from stream.lists.rules import LiveRules
+from stream.lists.search_results import Answer, Asked, SearchResults
 from stream.ports import Encoder, Reranker
-from stream.query_vectors import QueryVectors
-from stream.rules import LiveRules
-from stream.search_results import Answer, Asked, SearchResults
-from stream.telemetry import Telemetry
-from stream.vector_space import VectorSpace
+from stream.signals.learnt import LearntItems
+from stream.telemetry.metrics import Telemetry
 
 SCHEMA_VERSION = 1
 PLACEMENT = "home"

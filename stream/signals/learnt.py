@@ -12,7 +12,7 @@ from stream.core.context import Hits
 from stream.core.items import FloatArray, ItemTable
 from stream.core.signals import NEGLIGIBLE, POPULARITY_DAYS, RowView, view
 from stream.ports import SignalStore
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 ROWS_KEPT = 20_000
 UNKNOWN_KEPT = 100_000

@@ -13,9 +13,9 @@ from stream.core.signals import (
     fold,
 )
 from stream.errors import StateUnavailable
-from stream.marks import Marks
+from stream.healing.marks import Marks
 from stream.ports import DeadLetter, Publisher, RawMessage, SignalStore, VersionedSignals
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 CONFLICT_ROUNDS = 5
 

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from stream.attribution import Attributor, Witness
 from stream.core import personal_search, state
 from stream.core.bots import impossible
 from stream.core.events import (
@@ -28,14 +27,15 @@ from stream.core.policy import Policy
 from stream.core.signals import Increment, increments
 from stream.core.state import UserState
 from stream.errors import InvalidMessage, StateUnavailable
-from stream.list_log import ListLog
-from stream.list_maker import ListMaker, Shopper
-from stream.marks import Marks
-from stream.pair_scores import BackgroundPairs
+from stream.healing.marks import Marks
+from stream.lists.attribution import Attributor, Witness
+from stream.lists.list_log import ListLog
+from stream.lists.list_maker import ListMaker, Shopper
+from stream.lists.pair_scores import BackgroundPairs
+from stream.lists.shown_lists import ShownLists
 from stream.ports import DeadLetter, Publisher, RawMessage, StateStore
-from stream.pseudonyms import about
-from stream.shown_lists import ShownLists
-from stream.telemetry import Telemetry
+from stream.privacy.pseudonyms import about
+from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from stream.catalog import REFUSED_KEPT, CatalogView, CatalogWriter
+from stream.catalog.view import CatalogView
+from stream.catalog.writer import REFUSED_KEPT, CatalogWriter
 from stream.core.items import Item
 from stream.core.policy import Policy
 from stream.core.quality import MISFIT, stated
 from stream.errors import ModelUnavailable
 from stream.ports import CrossEncoder
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.catalog import CatalogView
+from stream.catalog.vector_space import VectorSpace
+from stream.catalog.view import CatalogView
 from stream.core import candidates, personal_search, ranking
 from stream.core.candidates import Candidates
 from stream.core.context import Context, session_vector, taste_vector
@@ -22,9 +23,8 @@ from stream.core.personal_search import Place
 from stream.core.policy import Policy
 from stream.core.signals import RowView
 from stream.core.state import Search, UserState
-from stream.learnt import LearntItems
-from stream.pair_scores import PairScores, pair
-from stream.vector_space import VectorSpace
+from stream.lists.pair_scores import PairScores, pair
+from stream.signals.learnt import LearntItems
 
 Rerank = Callable[[Context, Candidates], Awaitable[tuple[FloatArray, str] | None]]
 """Have candidates scored; None where the model gave nothing in time."""

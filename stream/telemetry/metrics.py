@@ -21,8 +21,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from stream.errors import Unavailable
-from stream.progress import Progress
-from stream.tracing import NOT_TRACED, Traces
+from stream.process.progress import Progress
+from stream.telemetry.tracing import NOT_TRACED, Traces
 
 FRESHNESS_BUCKETS_S = (
     *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08),

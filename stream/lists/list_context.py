@@ -11,14 +11,14 @@ from typing import Protocol
 
 import numpy as np
 
-from stream.catalog import CatalogView
+from stream.catalog.vector_space import VectorSpace
+from stream.catalog.view import CatalogView
 from stream.core.context import NO_HITS, Context, Hits, session_vector, taste_vector
 from stream.core.items import FloatArray
 from stream.core.policy import Policy
 from stream.core.rules.in_force import NO_RULES, InForce
 from stream.core.signals import RowView
 from stream.core.state import Search, UserState
-from stream.vector_space import VectorSpace
 
 NEAREST = 100
 """Items asked of the index of vectors."""

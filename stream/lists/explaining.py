@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from stream.catalog import CatalogView
+from stream.catalog.view import CatalogView
 from stream.core import account
 from stream.core.account import Fate, Score
 from stream.core.candidates import PINNED
@@ -22,7 +22,7 @@ from stream.core.policy import Policy
 from stream.core.ranking import features
 from stream.core.state import UserState
 from stream.errors import ModelUnavailable
-from stream.list_maker import ListMaker, Made, Moment
+from stream.lists.list_maker import ListMaker, Made, Moment
 from stream.ports import Reranker, StateStore
 
 EVENTS_TRIED = 20

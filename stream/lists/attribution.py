@@ -15,7 +15,7 @@ from stream.core.bots import Sign
 from stream.core.events import Attribution, RecommendationList
 from stream.core.policy import Policy
 from stream.ports import KeptLists, Publisher
-from stream.telemetry import Few, Telemetry
+from stream.telemetry.metrics import Few, Telemetry
 
 LABELS_KEPT = 20
 """Distinct placements, policies and versions that metrics tell apart; all others count as `other`."""

@@ -17,7 +17,7 @@ import numpy as np
 from stream.core.items import FloatArray
 from stream.errors import ModelUnavailable
 from stream.ports import CrossEncoder
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 Pair = tuple[str, str]
 """A query, or an item's title, and an item's text."""

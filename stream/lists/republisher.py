@@ -23,10 +23,10 @@ from stream.core.policy import Policy
 from stream.core.rules.arrange import arrange
 from stream.core.state import UserState
 from stream.errors import Unavailable
+from stream.lists.rules import LiveRules
+from stream.lists.shown_lists import ShownList, ShownLists
 from stream.ports import Publisher, StateStore
-from stream.rules import LiveRules
-from stream.shown_lists import ShownList, ShownLists
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from stream.core.events import RecommendationList
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(RecommendationList)

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from stream.config import Telemetry
 from stream.errors import Unavailable
-from stream.progress import Progress, Work
-from stream.pseudonyms import JsonLogFormatter, LogFormatter, told, use_key
-from stream.seldom import Seldom
-from stream.telemetry import StatusServer
+from stream.privacy.pseudonyms import JsonLogFormatter, LogFormatter, told, use_key
+from stream.process.progress import Progress, Work
+from stream.process.seldom import Seldom
+from stream.telemetry.metrics import StatusServer
 
 log = logging.getLogger(__name__)
 

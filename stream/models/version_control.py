@@ -14,11 +14,11 @@ from stream.adapters import vector_record
 from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.model_records import write_record
 from stream.adapters.triton_repository import TritonRepository
-from stream.catalog import CatalogView
+from stream.catalog.view import CatalogView
 from stream.config import Config
 from stream.core.versions import Serving, order
 from stream.errors import InvalidMessage
-from stream.model_versions import ModelVersions
+from stream.models.model_versions import ModelVersions
 from stream.ports import ItemVector, WorkerReport, WorkerReports
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from faust.types import TP
 from stream.adapters.kafka_offsets import read_logs
 from stream.config import Config
 from stream.errors import Unavailable
-from stream.marks import Marks
+from stream.healing.marks import Marks
 from stream.ports import Place
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from stream.core.items import FloatArray
 from stream.errors import ModelUnavailable
 from stream.ports import Encoder
-from stream.telemetry import Telemetry
+from stream.telemetry.metrics import Telemetry
 
 QUERIES_KEPT = 10_000
 

@@ -11,7 +11,7 @@ from faust.types import TP
 from stream.adapters.kafka_lists import standing_lists
 from stream.config import Config
 from stream.errors import Unavailable
-from stream.shown_lists import ShownLists
+from stream.lists.shown_lists import ShownLists
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What makes the engine whole again where Redis forgot."""

@@ -1,0 +1,1 @@
+"""Use cases that make lists, and what follows from a list."""

@@ -1,0 +1,1 @@
+"""What is kept from logs, removed on request, and given out on request."""

@@ -1,0 +1,1 @@
+"""What a process tells of itself, and how a running cluster is read."""

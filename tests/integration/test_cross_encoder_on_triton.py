@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from model_factory.served import CROSS_ENCODER, load_cross_encoder
+from model_statistics import Served, served, served_once
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from stream.local.stack import Stack
-from tests.model_statistics import Served, served, served_once
 
 pytestmark = pytest.mark.servers
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from model_statistics import Served, served, served_once
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
@@ -16,7 +17,6 @@ from stream.core.ranking import FEATURES
 from stream.local.stack import Stack
 from stream.models.loading import load_reranker
 from stream.models.repository import DEFAULT, versions
-from tests.model_statistics import Served, served, served_once
 
 pytestmark = pytest.mark.servers
 

@@ -57,7 +57,7 @@ class LexicalIndex:
         parts += [[word for word in _of_name(name) if word not in said] for name in (brand, category)]
         document = Document()
         document.add_text("item_id", item_id)
-        document.add_text("text", " ".join(word for part in parts for word in (*part, *joined(part))))
+        document.add_text("text", " ".join([word for part in parts for word in (*part, *joined(part))]))
         with self._changes:
             self._forget(item_id)
             number = next(self._numbers)

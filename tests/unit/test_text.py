@@ -64,3 +64,10 @@ def test_any_text_gives_short_words_without_spaces(text: str) -> None:
 def test_words_of_words_are_the_same_words(text: str) -> None:
     once = words(text)
     assert [word for part in once for word in words(part)] == once
+
+
+@given(st.text("abZé無-'_. 12gb\"", max_size=60))
+def test_a_number_somewhere_does_not_change_how_the_rest_is_split(text: str) -> None:
+    found = words(text)
+    assert words(f"{text} 7") == [*found, "7"]
+    assert joined([*found, "7"])[: len(joined(found))] == joined(found)

@@ -17,7 +17,8 @@ MAX_QUERY_WORDS = 32
 MAX_DESCRIPTION_CHARS = 10_000
 NAMES_KEPT = 4_096
 """Brands and categories whose words are remembered."""
-_WRITER_HEAP_BYTES = 15_000_000  # the least that tantivy takes
+_WRITER_HEAP_BYTES = 50_000_000
+"""With the least that tantivy takes, 15 MB, it writes and merges more parts of a large catalogue."""
 
 
 @lru_cache(NAMES_KEPT)

@@ -204,10 +204,13 @@ class Encoder(Protocol):
 
 
 class Reranker(Protocol):
-    """Feature rows of one list to scores."""
+    """Feature rows of candidates to scores."""
 
     async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
-        """Score the candidates of one list.
+        """Score candidates, of one list or of several one after the other.
+
+        A score depends on its own row and on nothing else: what a candidate is beside the others of its list
+        is in its features.
 
         Args:
             features: shape [candidates, features].

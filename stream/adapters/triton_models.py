@@ -296,7 +296,7 @@ class TritonReranker:
         self._fits: dict[str, bool] = {}
 
     async def score(self, features: FloatArray, timeout_s: float) -> tuple[FloatArray, str]:
-        """Score one list; Triton batches the lists that are in flight. See `stream.ports.Reranker`."""
+        """Score rows in one request; Triton batches those in flight. See `stream.ports.Reranker`."""
         until_s = time.monotonic() + timeout_s
         asked = self._version()
         await self._require_fit(asked, timeout_s)

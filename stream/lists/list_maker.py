@@ -1,8 +1,8 @@
 """The use case: what the lists of shoppers hold. The models are asked; nothing is saved or published here.
 
-All shoppers of a batch go together: one call encodes their searches, each list's candidates are gathered
-while those of the lists before are scored, and the pairs of all searches are read in one go. What a model
-does not give in time is left out, and the list says so.
+All shoppers of a batch go together: one call encodes their searches, the candidates of some lists are
+gathered while those of the lists before are scored, and the pairs of all searches are read in one go.
+What a model does not give in time is left out, and the list says so.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ from stream.telemetry.metrics import Telemetry
 
 SCHEMA_VERSION = 1
 PLACEMENT = "home"
+LISTS_A_REQUEST = 8
+"""Lists whose candidates are scored in one request: what a request costs hardly grows with its rows.
+
+Not the whole of a large batch, so that the reranker works on the first while the last are gathered.
+"""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,6 @@ class _Draft:
     shopper: Shopper
     context: Context
     found: Candidates
-    scores: asyncio.Future[tuple[FloatArray, str] | None]
     read: NDArray[np.intp]
     pairs: list[Pair]
 
@@ -223,9 +227,10 @@ class ListMaker:
             self._learnt.rows(dict.fromkeys(rows_needed(state, self._policy))),
         )
         draft = self._draft(shopper, search, space, vectors, rows)
-        [pair_scores] = await self._pair_scores.get([draft.pairs])
-        await asyncio.wait([draft.scores])
-        return self._made(draft, pair_scores, generation)
+        [scores], [pair_scores] = await asyncio.gather(
+            self._rerank([(draft.context, draft.found)]), self._pair_scores.get([draft.pairs])
+        )
+        return self._made(draft, scores, pair_scores, generation)
 
     async def _recommendations(
         self,
@@ -236,17 +241,24 @@ class ListMaker:
         rows: Mapping[str, RowView],
         generation: int,
     ) -> list[RecommendationList]:
-        drafts = []
+        drafts: list[_Draft] = []
+        asked = []
         with self._telemetry.timed("retrieve"):
             for shopper, search in zip(shoppers, searches, strict=True):
                 drafts.append(self._draft(shopper, search, space, vectors, rows))
-                await asyncio.sleep(0)  # lets the request leave before the next shopper's arithmetic
+                together = drafts[len(asked) * LISTS_A_REQUEST :]
+                if len(together) == LISTS_A_REQUEST or len(drafts) == len(shoppers):
+                    lists = [(draft.context, draft.found) for draft in together]
+                    asked.append(asyncio.ensure_future(self._rerank(lists)))
+                await asyncio.sleep(0)  # lets a request leave before the next shopper's arithmetic
         reading = asyncio.ensure_future(self._pair_scores.get([draft.pairs for draft in drafts]))
         with self._telemetry.timed("rerank"):
-            await asyncio.wait([draft.scores for draft in drafts])
+            await asyncio.wait(asked)
+        read = await reading
+        scores = [of_list for request in asked for of_list in request.result()]
         return [
-            self._recommended(draft.shopper, self._made(draft, pair_scores, generation))
-            for draft, pair_scores in zip(drafts, await reading, strict=True)
+            self._recommended(draft.shopper, self._made(draft, of_list, pair_scores, generation))
+            for draft, of_list, pair_scores in zip(drafts, scores, read, strict=True)
         ]
 
     def _draft(
@@ -257,10 +269,9 @@ class ListMaker:
         vectors: Mapping[str, FloatArray],
         rows: Mapping[str, RowView],
     ) -> _Draft:
-        """Gather candidates, have them scored, and say which pairs the cross-encoder should read."""
+        """Gather candidates, and say which pairs the cross-encoder should read."""
         context = self._context(shopper, search, space, vectors, rows)
         found = candidates.gather(context, self._policy)
-        scores = asyncio.ensure_future(self._rerank(context, found))
         items = context.items
         pairs: list[Pair] = []
         read = ranking.to_read(context, found, self._read_best)
@@ -274,7 +285,7 @@ class ListMaker:
             known = self._pair_scores.known(likely)
             self._background.add(one for one, score in zip(likely, known, strict=True) if np.isnan(score))
             context = replace(context, unlike=near[known < UNLIKE])
-        return _Draft(shopper, context, found, scores, read, pairs)
+        return _Draft(shopper, context, found, read, pairs)
 
     def _context(
         self,
@@ -307,19 +318,30 @@ class ListMaker:
         trigger = shopper.trigger
         return self._rules.book.in_force(self._now_ms(), _placement(trigger), trigger.segment, shopper.state)
 
-    async def _rerank(self, context: Context, found: Candidates) -> tuple[FloatArray, str] | None:
-        """Scores and the version of the model; None where it gave nothing in time."""
-        if not len(found):
-            return np.zeros(0, np.float32), ""
-        try:
-            return await self._reranker.score(ranking.features(context, found), self._deadlines.rerank_s)
-        except ModelUnavailable as error:
-            self._telemetry.model_failures.labels(error.model, error.reason).inc()
-            return None
+    async def _rerank(
+        self, lists: Sequence[tuple[Context, Candidates]]
+    ) -> list[tuple[FloatArray, str] | None]:
+        """Of each list the scores, and the version of the model; None where it gave nothing in time."""
+        rows = np.concatenate([ranking.features(context, found) for context, found in lists])
+        scores, version = np.zeros(0, np.float32), ""
+        if len(rows):
+            try:
+                scores, version = await self._reranker.score(rows, self._deadlines.rerank_s)
+            except ModelUnavailable as error:
+                self._telemetry.model_failures.labels(error.model, error.reason).inc()
+                return [None if len(found) else (scores, "") for _, found in lists]
+        ends = np.cumsum([len(found) for _, found in lists])
+        return [(part, version if len(part) else "") for part in np.split(scores, ends[:-1])]
 
-    def _made(self, draft: _Draft, pair_scores: tuple[FloatArray, str] | None, generation: int) -> Made:
+    def _made(
+        self,
+        draft: _Draft,
+        reranked: tuple[FloatArray, str] | None,
+        pair_scores: tuple[FloatArray, str] | None,
+        generation: int,
+    ) -> Made:
         """Choose and order a list from what the models said, if they did."""
-        shopper, context, found, reranked = draft.shopper, draft.context, draft.found, draft.scores.result()
+        shopper, context, found = draft.shopper, draft.context, draft.found
         degraded: list[str] = []
         versions: dict[str, str] = {}
         if context.query is not None and context.query_vector is None:

@@ -26,8 +26,8 @@ from stream.core.state import Search, UserState
 from stream.lists.pair_scores import PairScores, pair
 from stream.signals.learnt import LearntItems
 
-Rerank = Callable[[Context, Candidates], Awaitable[tuple[FloatArray, str] | None]]
-"""Have candidates scored; None where the model gave nothing in time."""
+Rerank = Callable[[Sequence[tuple[Context, Candidates]]], Awaitable[Sequence[tuple[FloatArray, str] | None]]]
+"""Have the candidates of lists scored; None where the model gave nothing in time."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SearchResults:
     """Put results in order.
 
     Args:
-        rerank: scores candidates as for any list.
+        rerank: scores candidates as for any lists.
         read_best: how many of the best matches the cross-encoder reads.
     """
 
@@ -167,7 +167,7 @@ class SearchResults:
             return np.zeros(len(found), np.float32), {}, []
         alone = personal_search.without_shopper(context)
         beside = candidates.gather(alone, self._policy, found.slots)
-        one, other = await asyncio.gather(self._rerank(context, found), self._rerank(alone, beside))
+        one, other = await self._rerank([(context, found), (alone, beside)])
         if one is None or other is None or one[1] != other[1]:
             by_weights = ranking.blended(context, found), ranking.blended(alone, beside)
             return personal_search.taste(*by_weights), {}, ["reranker"]

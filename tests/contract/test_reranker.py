@@ -119,6 +119,16 @@ def test_lists_of_different_lengths_at_the_same_time_get_their_own_scores(run: R
     run(body)
 
 
+def test_lists_in_one_request_get_the_scores_that_they_get_alone(run: Run) -> None:
+    async def body(reranker: Reranker) -> None:
+        lists = [_features(count, seed=count) for count in (1, 90, 17, 250)]
+        alone = [await _scored(reranker, features) for features in lists]
+        together = await _scored(reranker, np.concatenate(lists))
+        np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-3, atol=1e-3)
+
+    run(body)
+
+
 def test_a_fake_that_is_told_to_fail_fails() -> None:
     reranker = FirstFeatureReranker()
     reranker.failure = ModelUnavailable("reranker", "deadline", "late")

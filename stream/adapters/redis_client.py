@@ -122,6 +122,8 @@ def _explaining(
             self.opening = False
 
         async def connect(self) -> None:
+            if self.is_connected:  # a pool asks whenever it gives a connection out
+                return
             self.opening = True
             try:
                 await self.explained()

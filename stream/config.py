@@ -108,6 +108,8 @@ class Redis(msgspec.Struct, frozen=True):
     """How long an answer may take before Redis counts as away."""
     user_ttl_days: Positive = 90
     """A state is forgotten this long after the shopper's last event."""
+    newcomer_ttl_days: Positive = 8
+    """And this long, if shorter, where the shopper did one or two things in all and bought nothing."""
     key_prefix: str = "sr:"
     """What every key begins with, so that several engines can share a server."""
     username: str = ""

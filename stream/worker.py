@@ -229,7 +229,9 @@ class Worker:
         pair_scores = PairScores(cross_encoder, config.triton.cross_encode_deadline_ms / 1000, telemetry)
         control.listen(config.triton.cross_encoder, pair_scores.keep_only)
         background = BackgroundPairs(pair_scores, patient_cross_encoder, telemetry)
-        states = RedisStateStore(redis, config.redis.key_prefix, config.redis.user_ttl_days)
+        states = RedisStateStore(
+            redis, config.redis.key_prefix, config.redis.user_ttl_days, config.redis.newcomer_ttl_days
+        )
         attributor = Attributor(
             RedisKeptLists(redis, config.policy.attribution_hours, config.redis.key_prefix),
             publisher,

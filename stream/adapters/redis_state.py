@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 TTL_JITTER = 0.1
+NEWCOMER_ACTS = 2
+"""Up to so many views, carts and searches, and nothing bought, somebody may as well have been made up."""
 
 
 class RedisStateStore:
@@ -37,12 +39,21 @@ class RedisStateStore:
         ttl_days: a shopper not heard of for this long is forgotten (up to a tenth longer, so that a
             crowd that came on one day does not expire in one second). The mark of an erasure lives as long
             as it must.
+        newcomer_ttl_days: the same for newcomers, where it is shorter. Longer than events stay on their
+            topics, so that an event that is read again finds the state that it was folded into.
     """
 
-    def __init__(self, client: Client, key_prefix: str = "sr:", ttl_days: float = 90.0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        key_prefix: str = "sr:",
+        ttl_days: float = 90.0,
+        newcomer_ttl_days: float = 8.0,
+    ) -> None:
         self._client = client
         self._keys = keys_for(client, key_prefix)
         self._ttl_ms = int(ttl_days * DAY_MS)
+        self._newcomer_ttl_ms = min(self._ttl_ms, int(newcomer_ttl_days * DAY_MS))
 
     async def load(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """Read states in one MGET.
@@ -70,7 +81,8 @@ class RedisStateStore:
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for state, expected in states:
-                    ttl_ms = int(self._ttl_ms * (1 + TTL_JITTER * random.random()))
+                    longest_ms = self._newcomer_ttl_ms if _is_newcomer(state) else self._ttl_ms
+                    ttl_ms = int(longest_ms * (1 + TTL_JITTER * random.random()))
                     if state.erased_ms:
                         mark_ms = state.marked_until_ms - time.time_ns() // 1_000_000
                         nothing_else = not any(state.facts[1:])
@@ -80,6 +92,10 @@ class RedisStateStore:
                 return [answer == STORED for answer in await pipeline.execute()]
         except FAILURES as error:
             raise StateUnavailable(f"Redis did not save {len(states)} states: {words_of(error)}") from error
+
+
+def _is_newcomer(state: UserState) -> bool:
+    return not state.owned and len(state.interactions) + len(state.searches) <= NEWCOMER_ACTS
 
 
 def _read(user_id: str, data: bytes) -> UserState:

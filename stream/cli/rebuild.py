@@ -67,7 +67,12 @@ async def _rebuild(config: Config, user_id: str | None, *, dry_run: bool) -> tup
     gone = 0
     async with connect(config.redis) as client:
         rebuilder = Rebuilder(
-            RedisStateStore(client, config.redis.key_prefix, config.redis.user_ttl_days),
+            RedisStateStore(
+                client,
+                config.redis.key_prefix,
+                config.redis.user_ttl_days,
+                config.redis.newcomer_ttl_days,
+            ),
             config.policy,
             searches_topic=config.topics.searches,
             user_id=user_id,

@@ -250,7 +250,7 @@ def test_states_live_as_long_as_told_and_not_all_equally_long(on_redis: Run) -> 
     async def body(_: RedisStateStore, client: Redis, prefix: str) -> None:
         store = RedisStateStore(client, prefix, ttl_days=2)
         users = [f"user-{n}" for n in range(50)]
-        await store.save([(_state(user), 0) for user in users])
+        await store.save([(_state(user, items=3), 0) for user in users])
         left = [await client.pttl(f"{prefix}u:{user}") for user in users]
         assert all(2 * DAY_MS - 60_000 < ms <= 2 * DAY_MS * (1 + TTL_JITTER) for ms in left)
         assert max(left) - min(left) > 0.02 * DAY_MS
@@ -273,10 +273,25 @@ def test_a_shopper_of_50_interactions_takes_no_more_than_1000_bytes(on_redis: Ru
 
 def test_a_save_makes_a_state_live_longer_again(on_redis: Run) -> None:
     async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
-        await store.save([(_state(), 0)])
+        await store.save([(_state(items=3), 0)])
         await client.pexpire(f"{prefix}u:ann", 60_000)
-        await store.save([(_state(sequence=2), 1)])
+        await store.save([(_state(sequence=2, items=3), 1)])
         assert await client.pttl(f"{prefix}u:ann") > 89 * DAY_MS
+
+    on_redis(body)
+
+
+def test_a_shopper_of_one_or_two_acts_is_forgotten_sooner_until_there_are_more(on_redis: Run) -> None:
+    async def body(store: RedisStateStore, client: Redis, prefix: str) -> None:
+        bought = apply(empty("buyer"), click(event_type="purchase"), Policy())._replace(sequence=1)
+        await store.save([(_state(items=2), 0), (bought, 0)])
+        assert 7 * DAY_MS < await client.pttl(f"{prefix}u:ann") <= 8 * DAY_MS * (1 + TTL_JITTER)
+        assert await client.pttl(f"{prefix}u:buyer") > 89 * DAY_MS
+        await store.save([(_state(sequence=2, items=3), 1)])
+        assert await client.pttl(f"{prefix}u:ann") > 89 * DAY_MS
+        short = RedisStateStore(client, prefix, ttl_days=2)
+        await short.save([(_state("bob"), 0)])
+        assert await client.pttl(f"{prefix}u:bob") <= 2 * DAY_MS * (1 + TTL_JITTER)
 
     on_redis(body)
 

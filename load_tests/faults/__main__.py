@@ -25,7 +25,8 @@ from pathlib import Path
 # Not the checkout's root: its folder `triton` on the path would shadow the package of that name.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults.kinds import KINDS, NOT_BUILT, terms
+from faults.kinds import APART, KINDS, NOT_BUILT, terms
+from faults.referee import LOSSES
 from faults.report import in_words, summary
 from faults.run import break_and_judge
 from faults.schedule import Planned, plan
@@ -37,7 +38,8 @@ from stream.local.stack import Stack
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the command line says; return the exit code."""
     given = _parser().parse_args(arguments)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that go away are what this is about
+    for name in ("aiokafka", "asyncio"):  # brokers and topics that go away are what this is about
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     kinds = terms()
     if given.kinds:
         if unknown := set(given.kinds) - set(kinds):
@@ -46,7 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
-        kinds = {name: kinds[name] for name in given.kinds}
+        for apart in APART.keys() & set(given.kinds):
+            if losses := sorted(set(LOSSES) & set(given.kinds)):
+                print(
+                    f"--kinds: {apart} cannot be mixed with {', '.join(losses)}: "
+                    f"once Redis forgot, {APART[apart]}; leave one of them out",
+                    file=sys.stderr,
+                )
+                return 2
+    kinds = {name: kinds[name] for name in given.kinds or kinds.keys() - APART.keys()}
     planned = plan(given.seed, given.faults, given.seconds, kinds)
     if given.plan:
         for one in planned:
@@ -93,6 +103,7 @@ def _run(given: argparse.Namespace, planned: Sequence[Planned], folder: Path) ->
 
 def _parser() -> argparse.ArgumentParser:
     told = "\n".join(f"  {name:24s} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in KINDS.items())
+    told += f"\n\nonly where named by --kinds: {', '.join(APART)}"
     missing = "\n".join(f"  {one}" for one in NOT_BUILT)
     parser = argparse.ArgumentParser(
         prog="python load_tests/faults",

@@ -17,14 +17,19 @@ from aiokafka.structs import TopicPartition
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from faults.lives import Former
 from faults.proxy import Proxy
-from faults.shoppers import catalogue
+from faults.publisher import ShopPublisher
+from faults.shoppers import Shoppers, catalogue
 from faults.workers import Workers
 from stream.adapters.kafka_clients import admin, consumer, producer
 from stream.adapters.kafka_topics import create_topics
+from stream.adapters.redis_marks import RedisMarkStore
 from stream.config import Config, load_config
+from stream.core.marks import Mark
 from stream.errors import LocalStackError, Unavailable
 from stream.local.stack import Stack
+from stream.ports import Place
 
 PARTITIONS = 4
 SESSION_TIMEOUT_S = 6
@@ -51,6 +56,7 @@ class BrokenEngine:
     def __init__(self, stack: Stack, folder: Path, command: Sequence[str] | None = None) -> None:
         self.stack = stack
         self.folder = folder
+        self.former: list[Former] = []
         self._name = uuid.uuid4().hex[:8]
         self._command = command
         redis = urlsplit(stack.endpoints.redis)
@@ -89,6 +95,11 @@ class BrokenEngine:
         with suppress(Unavailable, KafkaError):
             async with admin(self.config.kafka) as client:
                 await client.delete_topics(list(msgspec.structs.asdict(self.config.topics).values()))
+
+    def open_shop(self, shoppers: Shoppers, events_a_second: float) -> ShopPublisher:
+        """Make what publishes to this engine, for faults to act on."""
+        self.shop = ShopPublisher(self.config, shoppers, events_a_second)
+        return self.shop
 
     async def redis_remembers(self) -> None:
         """Have Redis write before it answers, so that a killed one comes back with all it said it had.
@@ -157,6 +168,17 @@ class BrokenEngine:
         committed = await self.committed()
         left = {at: end - committed.get(at, 0) for at, end in ends.items()}
         return {at: count for at, count in left.items() if count > 0}
+
+    async def marks(self) -> dict[Place, Mark]:
+        """How far the partitions of `clicks` and `searches` are saved, as Redis has it.
+
+        Raises:
+            StateUnavailable: Redis did not answer.
+        """
+        topics = (self.config.topics.clicks, self.config.topics.searches)
+        places = [(topic, partition) for topic in topics for partition in range(PARTITIONS)]
+        store = RedisMarkStore(self.redis, self.config.kafka.group, self.config.redis.key_prefix)
+        return await store.read(places)
 
     async def caught_up(self, within_s: float) -> None:
         """Wait until all that lies in the topics now is committed, or the deadline is over."""

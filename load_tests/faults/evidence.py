@@ -10,6 +10,7 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from faults.engine import BrokenEngine
+from faults.lives import Lives
 from faults.publisher import Acknowledged
 from faults.workers import Ended
 from stream.adapters import letter_record
@@ -20,7 +21,7 @@ from stream.core.events import RecommendationList, Source
 from stream.core.policy import Policy
 from stream.core.signals import Increment, ItemSignals, decode_increments
 from stream.core.state import UserState
-from stream.ports import RawMessage
+from stream.ports import Place, RawMessage
 
 _list_decoder = msgspec.json.Decoder(RecommendationList)
 
@@ -64,8 +65,9 @@ class Evidence:
     """All that the referee judges by.
 
     `events` is what lies in `clicks` and `searches`, in the order of each partition; `states` and `rows` what
-    lies in Redis. `undrained` says how many messages of which partition were never committed, `stuck` which
-    workers were never ready.
+    lies in Redis. What lay in topics before they were made anew comes first, named as `Lives` names it;
+    `lives` says what the engine calls those that came after. `undrained` says how many messages of which
+    partition were never committed, `stuck` which workers were never ready.
     """
 
     searches_topic: str
@@ -82,6 +84,7 @@ class Evidence:
     undrained: Mapping[tuple[str, int], int] = field(default_factory=dict)
     ended: Sequence[Ended] = ()
     stuck: Sequence[str] = ()
+    lives: Mapping[Place, int] = field(default_factory=dict)
 
 
 async def gather(
@@ -95,20 +98,18 @@ async def gather(
 ) -> Evidence:
     """Read everything. Raises `Unavailable` where a server does not answer."""
     topics, prefix = engine.config.topics, engine.config.redis.key_prefix
-    events = [_raw(one) for topic in (topics.clicks, topics.searches) for one in await _all(engine, topic)]
+    lives = Lives(engine.former, await lying(engine))
     states = await RedisStateStore(engine.redis, prefix).load(users)
     rows = await RedisSignalStore(engine.redis, prefix).load(items)
     return Evidence(
         searches_topic=topics.searches,
         policy=engine.config.policy,
-        events=events,
-        acknowledged=acknowledged,
+        events=lives.events(),
+        acknowledged=list(lives.acknowledged(acknowledged)),
         lists=[
-            Published(one.partition, one.offset, one.timestamp, _list_decoder.decode(one.value))
-            for one in await _all(engine, topics.recommendations)
-            if one.value is not None
+            _list(one, lives) for one in await _all(engine, topics.recommendations) if one.value is not None
         ],
-        letters=[_letter(one) for one in await _all(engine, topics.dead_letters)],
+        letters=[_letter(one, lives) for one in await _all(engine, topics.dead_letters)],
         increments=[
             (taught.item_id, increment)
             for one in await _all(engine, topics.item_signals)
@@ -117,11 +118,18 @@ async def gather(
         ],
         states=states,
         rows={item_id: stored.signals for item_id, stored in rows.items()},
-        commits=commits,
+        commits=[Commits(one.at_ms, lives.offsets(*one)) for one in commits],
         incidents=incidents,
         undrained=undrained,
         ended=engine.workers.ended,
+        lives=lives.numbers(),
     )
+
+
+async def lying(engine: BrokenEngine) -> list[RawMessage]:
+    """Read `clicks` and `searches` whole. Raises `Unavailable` where Kafka does not answer."""
+    topics = engine.config.topics
+    return [_raw(one) for topic in (topics.clicks, topics.searches) for one in await _all(engine, topic)]
 
 
 async def _all(engine: BrokenEngine, topic: str) -> list[ConsumerRecord]:
@@ -137,8 +145,15 @@ def _raw(record: ConsumerRecord) -> RawMessage:
     return RawMessage(source, record.key, record.value, ())
 
 
-def _letter(record: ConsumerRecord) -> Letter:
+def _list(record: ConsumerRecord, lives: Lives) -> Published:
+    made = _list_decoder.decode(record.value)
+    made = msgspec.structs.replace(made, trigger=lives.trigger(made.trigger))
+    return Published(record.partition, record.offset, record.timestamp, made)
+
+
+def _letter(record: ConsumerRecord, lives: Lives) -> Letter:
     message, code, _ = letter_record.decode(
         record.partition, record.offset, record.key, record.value, record.headers
     ).letter
-    return Letter(message.source[:3], message.key, message.value, code)
+    source = lives.letter(message.source[:3], message.key, message.value)
+    return Letter(source, message.key, message.value, code)

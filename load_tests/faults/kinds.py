@@ -5,26 +5,43 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import shutil
 import signal
+import sys
+import time
 import urllib.request
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
+from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from faults import wrong_model
 from faults.engine import SESSION_TIMEOUT_S, BrokenEngine
+from faults.evidence import lying
+from faults.lives import Former
 from faults.proxy import Proxy
 from faults.schedule import Terms
 from faults.workers import WorkerProcess
-from stream.errors import LocalStackError
+from stream.adapters.kafka_clients import admin
+from stream.adapters.kafka_topics import create_topics
+from stream.errors import LocalStackError, Unavailable
 from stream.local.processes import marked
+from stream.ports import Place
 
 MODELS = ("encoder", "reranker")
 """Those that lists ask for by default."""
+SKEWED = Path(__file__).with_name("skewed_worker.py")
+SKEW_S = 2 * 86_400
+TORN_BYTES = 300
+"""Less than most batches of messages take."""
+NEW_TOPICS_S = 120.0
+"""Says that workers will not work on the former topics, or not notice the new ones."""
+WITHOUT_TOPICS_S = 4.0
+POLL_S = 0.2
 NOTICE_S = 30.0
 """Within which every worker has noticed that Redis forgot, or is not waited for."""
 
@@ -124,6 +141,31 @@ class RemoveWorker(Fault):
         await self.engine.workers.start().ready()
 
 
+class SkewedWorker(AddWorker):
+    """One more worker, whose clock is up to two days fast or slow; it leaves in good order later."""
+
+    async def begin(self) -> None:
+        ahead_s = int((2 * self.pick - 1) * SKEW_S)
+        self.worker = self.engine.workers.start([sys.executable, "-P", str(SKEWED), str(ahead_s)])
+        self.victim = f"{self.worker.name}, {ahead_s:+d} s"
+        await self.worker.ready()
+
+
+class SkewedShop(Fault):
+    """The shop's clock, which stamps events, is up to two days fast or slow."""
+
+    lane = "shop"
+    hold_s = (1.0, 8.0)
+
+    async def begin(self) -> None:
+        ahead_s = int((2 * self.pick - 1) * SKEW_S)
+        self.victim = f"{ahead_s:+d} s"
+        self.engine.shop.ahead_ms = 1_000 * ahead_s
+
+    async def end(self) -> None:
+        self.engine.shop.ahead_ms = 0
+
+
 class _KillServer(Fault):
     hold_s = (0.2, 4.0)
 
@@ -160,6 +202,73 @@ class FreezeKafka(_FreezeServer):
 
     lane = "kafka"
     hold_s = (0.5, 9.0)
+
+
+class FullDiskOfKafka(_KillServer):
+    """No file of the broker may grow any more, and the write that met the limit is torn; it ends of that."""
+
+    lane = "kafka"
+    hold_s = (2.0, 6.0)
+
+    async def begin(self) -> None:
+        data = self.engine.stack.folder / "kafka" / "data"
+        written = max(log.stat().st_size for log in data.glob(f"{self.engine.config.topics.clicks}-*/*.log"))
+        with suppress(LocalStackError, ProcessLookupError):
+            pid = self.engine.stack.pid(self.lane)
+            _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (written + int(TORN_BYTES * self.pick), most))
+
+    async def end(self) -> None:
+        """Make room. The broker ended by itself or, where nothing came to be written, is made to end."""
+        with suppress(LocalStackError):
+            await asyncio.to_thread(self.engine.stack.kill, self.lane)
+        await super().end()
+
+
+class RecreatedTopics(Fault):
+    """`clicks` and `searches` are deleted and made again, all in them worked on; offsets begin anew.
+
+    The shop publishes nothing from before the deletion until the workers know: what nobody had worked on
+    would be lost to whoever deletes, and offsets that grew past the former ones would look like those.
+    """
+
+    lane = "kafka"
+    hold_s = (0.2, 1.0)
+
+    async def begin(self) -> None:
+        await self.engine.shop.close()
+        self.undrained = await self.engine.drained(NEW_TOPICS_S)
+
+    async def end(self) -> None:
+        try:
+            if self.undrained:
+                raise TimeoutError(f"topics were not made anew: {self.undrained} not worked on")
+            await self._make_anew()
+        finally:
+            self.engine.shop.reopen()
+
+    async def _make_anew(self) -> None:
+        topics = {self.engine.config.topics.clicks, self.engine.config.topics.searches}
+        events, deleted_ms = await lying(self.engine), time.time_ns() // 1_000_000
+        async with admin(self.engine.config.kafka) as client, asyncio.timeout(NEW_TOPICS_S):
+            await client.delete_topics(sorted(topics))
+            while topics & set(await client.list_topics()):  # noqa: ASYNC110, a broker sets no event
+                await asyncio.sleep(POLL_S)
+        await asyncio.sleep(WITHOUT_TOPICS_S * self.pick)
+        await create_topics(self.engine.config)
+        lives = await self._lives()
+        acknowledged, noticed_ms = len(self.engine.shop.acknowledged), time.time_ns() // 1_000_000
+        self.engine.former.append(Former(events, acknowledged, deleted_ms, noticed_ms, lives))
+
+    async def _lives(self) -> dict[Place, int]:
+        """Wait until workers go on from the beginning, and say what they call the new partitions."""
+        async with asyncio.timeout(NEW_TOPICS_S):
+            while True:
+                with suppress(Unavailable, KafkaError):
+                    marks, offsets = await self.engine.marks(), await self.engine.committed()
+                    if not any(mark.offset or offsets.get(place, 0) > 0 for place, mark in marks.items()):
+                        return {place: mark.life for place, mark in marks.items()}
+                await asyncio.sleep(POLL_S)
 
 
 class KillRedis(_KillServer):
@@ -422,8 +531,12 @@ KINDS: dict[str, type[Fault]] = {
     "zombie-worker": ZombieWorker,
     "add-worker": AddWorker,
     "remove-worker": RemoveWorker,
+    "skewed-worker": SkewedWorker,
+    "skewed-shop": SkewedShop,
     "kill-kafka": KillKafka,
     "freeze-kafka": FreezeKafka,
+    "full-disk-of-kafka": FullDiskOfKafka,
+    "recreated-topics": RecreatedTopics,
     "kill-redis": KillRedis,
     "freeze-redis": FreezeRedis,
     "older-redis": OlderRedis,
@@ -446,12 +559,16 @@ KINDS: dict[str, type[Fault]] = {
     "half-open-triton": HalfOpenTriton,
 }
 
+APART = {
+    "recreated-topics": "what lay in a deleted topic nobody can fold again",
+    "skewed-worker": "sequences go by clocks, and after a fast one they would go back",
+}
+"""Only where named, and not beside a Redis that forgets, for the reason given."""
+
 NOT_BUILT = (
-    "a topic that is deleted and made again (tests/e2e/test_redis_forgets.py does that)",
     "Redis that is loading its data for long",
     "connections to Kafka cut mid-reply (a broker says itself where it is reached, past any proxy)",
-    "a full disk of the broker",
-    "a skewed clock",
+    "a skewed clock of the broker, of Redis or of Triton",
 )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from faults.engine import SESSION_TIMEOUT_S
 from faults.evidence import Evidence, Published
+from faults.lives import real
 from faults.workers import Ended
 from stream.core.bots import impossible
 from stream.core.events import Event, ImpressionEvent, Source, decode_click, decode_search
@@ -30,12 +31,13 @@ REPEATED = "a list was published twice, byte for byte"
 UNUSED = "a sequence was reserved and never used"
 LETTER_TWICE = "a dead letter was published twice"
 INCREMENT_TWICE = "an increment was published twice"
-FORGOTTEN = "a worker ended to be started again, since Redis had forgotten"
+FORGOTTEN = "a worker ended to be started again, since Redis had forgotten or topics were made anew"
 
 GAVE_UP = "a worker ended to be started again, since Kafka was away while it joined"
 
 LOSSES = ("older-redis", "empty-redis")
-KAFKA_AWAY = ("kill-kafka", "freeze-kafka")
+ANEW = ("recreated-topics",)
+KAFKA_AWAY = ("kill-kafka", "freeze-kafka", "full-disk-of-kafka")
 
 CLOCK_MS = 1_000
 """How exactly a fault's own times are known."""
@@ -114,7 +116,7 @@ def read_events(evidence: Evidence) -> Read:
     """Understand every message as the engine must."""
     read = Read({}, [], {})
     for source, key, value, _ in evidence.events:
-        decode = decode_search if source.topic == evidence.searches_topic else decode_click
+        decode = decode_search if real(source.topic) == evidence.searches_topic else decode_click
         try:
             event = decode(source, key, value)
         except InvalidMessage as error:
@@ -133,7 +135,7 @@ def _of_the_run(evidence: Evidence, counted: Counter[str]) -> Iterator[Differenc
     for said in evidence.stuck:
         yield Difference("a worker was never ready", "", said)
     for one in evidence.ended:
-        if one.code == Ending.FORGOTTEN and _saw(LOSSES, evidence, one):
+        if one.code == Ending.FORGOTTEN and _saw((*LOSSES, *ANEW), evidence, one):
             counted[FORGOTTEN] += 1
         elif one.code == Ending.GAVE_UP and _saw(KAFKA_AWAY, evidence, one):
             counted[GAVE_UP] += 1
@@ -278,7 +280,9 @@ def recount(evidence: Evidence, events: list[Event]) -> Iterator[tuple[str, Incr
     for event in events:
         after = apply(state, event, evidence.policy)
         if impossible(after, event.at_ms, evidence.policy) is None:
-            yield from increments(state, after, event, evidence.policy).items()
+            life = evidence.lives.get(event.source[:2], 0)
+            named = event._replace(source=event.source._replace(topic=real(event.source.topic)))
+            yield from increments(state, after, named, evidence.policy, life).items()
         state = after
 
 

@@ -15,7 +15,6 @@ from aiokafka.errors import KafkaError
 from faults.engine import BrokenEngine
 from faults.evidence import Commits, Evidence, Incident, gather
 from faults.kinds import KINDS, Fault, terms
-from faults.publisher import ShopPublisher
 from faults.referee import Verdict, judge
 from faults.schedule import Planned, by_lane
 from faults.shoppers import Shoppers, catalogue
@@ -71,7 +70,7 @@ async def break_and_judge(
     told(0, "starting workers")
     await engine.start(workers, ITEMS)
     try:
-        shop = ShopPublisher(engine.config, Shoppers(seed, USERS, ITEMS), events_a_second)
+        shop = engine.open_shop(Shoppers(seed, USERS, ITEMS), events_a_second)
         play = _Play(engine, give_up_s, told, alone)
         commits: list[Commits] = []
         stop = asyncio.Event()
@@ -140,9 +139,9 @@ class _Play:
         begun_ms = _now_ms()
         self._now[one.kind] += 1
         self._told(len(self.incidents), ", ".join(+self._now))
-        await fault.begin()
-        await asyncio.sleep(one.hold_s)
         try:
+            await fault.begin()
+            await asyncio.sleep(one.hold_s)
             await fault.end()
         except TimeoutError as error:
             self.stuck.append(str(error))

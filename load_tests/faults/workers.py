@@ -16,7 +16,7 @@ from typing import NamedTuple
 from stream.local import ports
 from stream.local.processes import die_with_parent
 
-READY_S = 150.0
+READY_S = 300.0
 """Says that a worker hangs, not that it is slow."""
 DRAIN_S = 30.0
 POLL_S = 0.1
@@ -113,9 +113,12 @@ class Workers:
         self.running: list[WorkerProcess] = []
         self.ended: list[Ended] = []
 
-    def start(self) -> WorkerProcess:
-        """Start one more. To be called in the main thread, whose end is the worker's too."""
-        worker = WorkerProcess(self._started, self._env, self._folder, self._command)
+    def start(self, command: Sequence[str] | None = None) -> WorkerProcess:
+        """Start one more, by another command where one is given.
+
+        To be called in the main thread, whose end is the worker's too.
+        """
+        worker = WorkerProcess(self._started, self._env, self._folder, command or self._command)
         self._started += 1
         self.running.append(worker)
         return worker

@@ -263,17 +263,29 @@ class Stack:
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to one server, as a fault would, and wait until a deadly one has worked."""
-        os.kill(self._pid(name), number)
+        os.kill(self.pid(name), number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._await(lambda: self._server_state(name) == "died", f"{name} to die")
 
+    def pid(self, name: str) -> int:
+        """The process of one server.
+
+        Raises:
+            LocalStackError: it does not run.
+        """
+        state = self._state()
+        server = state.servers.get(name) if state else None
+        if server is None or server.pid is None or server.state not in ("ready", "starting"):
+            raise LocalStackError(f"{name} does not run")
+        return server.pid
+
     def pause(self, name: str) -> None:
         """Freeze one server: it keeps its connections and answers nothing."""
-        os.kill(self._pid(name), signal.SIGSTOP)
+        os.kill(self.pid(name), signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
         """Let a frozen server go on."""
-        os.kill(self._pid(name), signal.SIGCONT)
+        os.kill(self.pid(name), signal.SIGCONT)
 
     def stop(self, name: str) -> None:
         """Stop one server in good order."""
@@ -302,13 +314,6 @@ class Stack:
             control.ask(request, timeout_s=timeout_s)
         finally:
             control.close()
-
-    def _pid(self, name: str) -> int:
-        state = self._state()
-        server = state.servers.get(name) if state else None
-        if server is None or server.pid is None or server.state not in ("ready", "starting"):
-            raise LocalStackError(f"{name} does not run")
-        return server.pid
 
     def _server_state(self, name: str) -> str | None:
         state = self._state()

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from faults.evidence import Commits, Evidence, Incident, Letter, Published
+from faults.lives import Former, Lives
 from faults.publisher import Acknowledged
 from faults.recovery import recovery_s
 from faults.referee import FORGOTTEN, GAVE_UP, STALE, UNUSED, ZOMBIE, judge, read_events, recount
 from faults.shoppers import Message
 from faults.story import tell
 from faults.workers import Ended
+from msgspec.structs import replace as replace_fields
 
 from stream.core.events import RecommendationList, RecommendedItem, Source, Trigger
 from stream.core.policy import Policy
 from stream.core.signals import fold
 from stream.core.state import apply, empty
-from stream.ports import RawMessage
+from stream.ports import Place, RawMessage
 
 T0 = 1_760_000_000_000
 
@@ -56,9 +58,11 @@ def shown(trigger: RawMessage, sequence: int, offset: int, item: str = "x", late
     return Published(0, offset, trigger.source.timestamp_ms + late_ms, made)
 
 
-def sound(events: Sequence[RawMessage], lists: Sequence[Published]) -> Evidence:
+def sound(
+    events: Sequence[RawMessage], lists: Sequence[Published], lives: Mapping[Place, int] = {}
+) -> Evidence:
     """What an engine that did everything right leaves behind."""
-    bare = Evidence(searches_topic="searches", policy=Policy(), events=events, lists=lists)
+    bare = Evidence(searches_topic="searches", policy=Policy(), events=events, lists=lists, lives=lives)
     read = read_events(bare)
     states, taught = {}, []
     for user_id, own in read.events.items():
@@ -185,6 +189,35 @@ def test_a_commit_ahead_of_its_lists_is_found(committed: int, differs: bool) -> 
     at_ms = LISTS[0].appended_ms + 1
     evidence = replace(ALL_RIGHT, commits=[Commits(at_ms, {("clicks", 0): committed})])
     assert found(evidence) == ({"committed too early"} if differs else set())
+
+
+def test_events_of_a_topic_that_was_made_anew_count_besides_those_of_the_former_one() -> None:
+    at_ms = T0 + 9_000
+    anew = [click(offset, item, event_time=at_ms, event_id=f"n{offset}") for offset, item in enumerate("ab")]
+    anew = [one._replace(source=one.source._replace(timestamp_ms=at_ms + 5)) for one in anew]
+    put = [
+        Acknowledged("clicks", 0, offset, Message("clicks", b"ann", (EVENTS + anew)[at].value))
+        for at, offset in enumerate([0, 1, 2, 0, 1])
+    ]
+    lives = Lives([Former(EVENTS, 3, T0 + 5_000, T0 + 8_000, {("clicks", 0): T0})], anew)
+    late = shown(EVENTS[0], 30, 9, late_ms=60_000)
+    lists = [
+        one._replace(made=replace_fields(one.made, trigger=lives.trigger(one.made.trigger)))
+        for one in [*LISTS, *(shown(event, 20 + n, 5 + n) for n, event in enumerate(anew)), late]
+    ]
+    evidence = replace(
+        sound(lives.events(), lists, lives.numbers()),
+        acknowledged=list(lives.acknowledged(put)),
+        commits=[Commits(at, lives.offsets(at, {("clicks", 0): 3})) for at in (T0 + 4_900, T0 + 7_000)],
+    )
+    verdict = judge(evidence)
+    assert (verdict.differences, verdict.counted) == ([], {STALE: 1})
+    assert {one.source for _, one in evidence.increments} == {"clicks/0", f"clicks/0@{T0}"}
+    assert found(replace(evidence, states=ALL_RIGHT.states)) >= {"state"}
+    ahead = Commits(T0 + 8_100, lives.offsets(T0 + 8_100, {("clicks", 0): 1}))
+    assert found(replace(evidence, commits=[ahead])) == {"committed too early"}
+    assert lives.letter(("clicks", 0, 1), b"ann", EVENTS[1].value) == ("clicks~0", 0, 1)
+    assert lives.letter(("clicks", 0, 1), b"ann", anew[1].value) == ("clicks", 0, 1)
 
 
 def test_a_message_that_the_broker_acknowledged_and_lost_is_found() -> None:

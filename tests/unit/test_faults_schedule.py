@@ -1,6 +1,8 @@
 """The schedule of faults is determined by its seed."""
 
-from faults.kinds import KINDS, terms
+import pytest
+from faults.__main__ import main
+from faults.kinds import APART, KINDS, terms
 from faults.schedule import by_lane, plan
 
 
@@ -32,3 +34,15 @@ def test_a_lane_keeps_the_order_and_nothing_is_left_out() -> None:
     assert sorted(one for lane in lanes.values() for one in lane) == planned
     for lane in lanes.values():
         assert lane == sorted(lane)
+
+
+@pytest.mark.parametrize("apart", APART)
+def test_what_cannot_be_got_back_is_not_mixed_with_a_redis_that_forgets(
+    apart: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--plan", "--kinds", f"{apart},older-redis"]) == 2
+    assert f"{apart} cannot be mixed with older-redis" in capsys.readouterr().err
+    assert main(["--plan", "--kinds", f"{apart},kill-redis", "--faults", "4"]) == 0
+    assert apart in capsys.readouterr().out
+    assert main(["--plan"]) == 0
+    assert apart not in capsys.readouterr().out

@@ -11,6 +11,7 @@
     ├── DoesNotFit            a demand that no number of machines meets, with what is in the way
     ├── LocalStackError       Kafka, Redis or Triton on this machine could not be started or stopped
     ├── ModelRefused          a version of a model may not serve: wrong files, worse figures, wrong answers
+    ├── ReleaseRefused        nothing is released of the shared signals: no budget, no period, or made already
     ├── TrainerRefused        a trainer cannot go on: its checkpoint, folder or versions are not its own
     └── Unavailable           a part did not answer; trying again later is right
         ├── StateUnavailable      Redis: consuming stops until it is back
@@ -74,6 +75,10 @@ class ModelRefused(StreamrecError):
 
 class TrainerRefused(StreamrecError):
     """A trainer cannot begin or go on; the message names cause and cure."""
+
+
+class ReleaseRefused(StreamrecError):
+    """Nothing may be released of the shared signals now; the message names cause and cure."""
 
 
 class Unavailable(StreamrecError):

@@ -19,6 +19,7 @@ from stream.core.events import Attribution, RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.list_log import LoggedList
 from stream.core.marks import Mark
+from stream.core.release import Ledger
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
 from stream.errors import ModelBusy, ModelUnavailable
@@ -166,6 +167,42 @@ class MemorySignalStore(_Failing):
             if mark > since
         }
         return changed, self._mark
+
+
+class MemoryReleaseLedger(_Failing):
+    """`ReleaseLedger` in an attribute."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.version = 0
+
+    async def read(self) -> tuple[Ledger, int]:
+        """Read it."""
+        self._answer()
+        return self.ledger, self.version
+
+    async def write(self, ledger: Ledger, version: int) -> bool:
+        """Compare and set."""
+        self._answer()
+        if version != self.version:
+            return False
+        self.ledger, self.version = ledger, version + 1
+        return True
+
+
+class ExactCounts:
+    """`Noise` of none: counts above the threshold as they are, for what a test says that it tells."""
+
+    deviation = 0.0
+
+    def __init__(self, epsilon: float = 1.0, delta: float = 1e-6, threshold: int = 0) -> None:
+        self.epsilon = epsilon
+        self.delta = delta
+        self.threshold = threshold
+
+    def release(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Leave out low counts."""
+        return {key: count for key, count in counts.items() if count > self.threshold}
 
 
 class HashEncoder(_Failing):

@@ -17,6 +17,7 @@ from stream.core.events import Attribution, RecommendationList, Source
 from stream.core.items import FloatArray, IntArray, Item
 from stream.core.list_log import LoggedList
 from stream.core.marks import Mark
+from stream.core.release import Ledger
 from stream.core.signals import Increment, ItemSignals
 from stream.core.state import UserState
 
@@ -182,6 +183,32 @@ class SignalStore(Protocol):
         Returns:
             What changed since: popularity [half-lives], log2, by item id; and the next mark.
         """
+
+
+class Noise(Protocol):
+    """What makes counts of shoppers differentially private.
+
+    `epsilon` and `delta` are what one `release` may tell of a shopper whose absence lowers some counts by 1;
+    `deviation` is the noise's standard deviation; counts that are not above `threshold` with it are left out.
+    """
+
+    epsilon: float
+    delta: float
+    deviation: float
+    threshold: int
+
+    def release(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Add noise to counts and leave out low ones; every call costs its epsilon and delta anew."""
+
+
+class ReleaseLedger(Protocol):
+    """What was released, and what that cost."""
+
+    async def read(self) -> tuple[Ledger, int]:
+        """Read the ledger and its version; 0 where there is none yet."""
+
+    async def write(self, ledger: Ledger, version: int) -> bool:
+        """Replace the ledger where its version is still the one that was read; say whether it was."""
 
 
 class Encoder(Protocol):

@@ -28,6 +28,7 @@ from stream.adapters.kafka_topics import require_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_client import Client
 from stream.adapters.redis_kept_lists import RedisKeptLists
+from stream.adapters.redis_ledger import released_signals
 from stream.adapters.redis_marks import RedisMarkStore
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
@@ -193,7 +194,9 @@ class Worker:
         shown = ShownLists(config.worker.shown_lists, view.items.offers, time.monotonic, telemetry)
         rules = LiveRules(view.items, self._written, shown, _now_ms, telemetry)
         signals = RedisSignalStore(redis, config.redis.key_prefix)
-        learnt = LearntItems(signals, view.items, time.monotonic, config.policy.min_shoppers, telemetry)
+        released = released_signals(redis, config.redis.key_prefix)
+        listed = released if config.policy.release.epsilon else signals
+        learnt = LearntItems(listed, view.items, time.monotonic, config.policy.min_shoppers, telemetry)
 
         def follow(changes: Changes) -> None:
             decoded = read_vectors(changes, lambda: telemetry.count_skipped(config.topics.item_vectors))

@@ -58,7 +58,7 @@ async def events_done(config: Config, user_id: str | None = None) -> AsyncIterat
             starts = {one: start for one, (start, _) in of_topic.items()}
             ends = {one: end for one, (_, end) in of_topic.items()}
             async for records, done in records_between(reader, starts, ends):
-                yield Done([_message(record) for record in records], before + done, total, gone)
+                yield Done([message_of(record) for record in records], before + done, total, gone)
             before += sum(end - start for start, end in of_topic.values())
 
 
@@ -78,7 +78,7 @@ async def read_again(kafka: Kafka, offsets: Mapping[Place, range]) -> list[RawMe
             starts = {one: max(first[one], some.start) for one, some in wanted.items()}
             ends = {one: some.stop for one, some in wanted.items()}
             return [
-                _message(record)
+                message_of(record)
                 async for records, _ in records_between(reader, starts, ends)
                 for record in records
             ]
@@ -86,7 +86,8 @@ async def read_again(kafka: Kafka, offsets: Mapping[Place, range]) -> list[RawMe
         raise Unavailable(f"Kafka did not give again what was passed over: {error!r}") from error
 
 
-def _message(record: ConsumerRecord) -> RawMessage:
+def message_of(record: ConsumerRecord) -> RawMessage:
+    """A record as use cases take it."""
     source = Source(record.topic, record.partition, record.offset, record.timestamp)
     headers = tuple((name, value or b"") for name, value in record.headers or ())
     return RawMessage(source, record.key, record.value, headers)

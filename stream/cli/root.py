@@ -19,6 +19,7 @@ from stream.cli import (
     local,
     models,
     plan,
+    privacy,
     publish,
     rebuild,
     replay,
@@ -56,6 +57,7 @@ app.add_typer(rules.app, name="rules")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("explain")(explain.explain)
 app.add_typer(user.app, name="user")
+app.add_typer(privacy.app, name="privacy")
 app.command("rebuild")(rebuild.rebuild)
 app.add_typer(models.app, name="models")
 app.add_typer(plan.app, name="plan")

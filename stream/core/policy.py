@@ -38,6 +38,25 @@ class ExplorationPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """For how long after its first message an item is new."""
 
 
+class ReleasePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of the shared signals is released with noise for lists to read, see docs/privacy.md."""
+
+    epsilon: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    """What a release may tell of a shopper, with `delta`; 0: lists read the signals as they are."""
+    delta: Annotated[float, Meta(gt=0, le=1e-3)] = 1e-6
+    """How likely a release may tell more than that."""
+    period_days: Annotated[int, Meta(ge=1, le=366)] = 7
+    """Days that a release counts; `clicks` has to keep messages for so long, and until it is made."""
+    items: Annotated[int, Meta(ge=1, le=1000)] = 50
+    """A shopper counts for so many items in a period, the first they touch."""
+    pairs: Annotated[int, Meta(ge=0, le=10_000)] = 100
+    """And for so many pairs of items, the nearest to one another."""
+    budget_epsilon: Annotated[float, Meta(gt=0)] = 8.0
+    """Releases of periods that begin within `budget_days` may sum to this; a further one is refused."""
+    budget_days: Annotated[int, Meta(ge=1, le=366)] = 28
+    """Days that the budget is for."""
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Business rules and bounds; the weights of the ranking are trained and live in the model."""
 
@@ -83,6 +102,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a list avoids likeness among its items."""
     exploration: ExplorationPolicy = ExplorationPolicy()
     """Which places of a list try out items of which little is known."""
+    release: ReleasePolicy = ReleasePolicy()
+    """Whether lists read only what is released of the shared signals with noise."""
 
 
 DEFAULT_POLICY = Policy()

@@ -32,6 +32,7 @@ from stream.evaluation.left_out import LeftOut
 from stream.evaluation.replay import LISTS_PER_SESSION, POLICY, ListAsked, Vectors, replay
 from stream.evaluation.sessions import Session
 from stream.models.loading import Network
+from stream.ports import Noise
 
 Watch = Callable[[ListAsked, FloatArray, Composed], None]
 """Is given each list that is measured: what was asked, the scores of the candidates, the list."""
@@ -242,7 +243,7 @@ def run(
         if ended % 50 == 0 or ended == len(sessions):
             progress(ended)
 
-    for asked in replay(sessions, vectors, choice.wanted, learnt, policy):
+    for asked in replay(sessions, vectors, choice.wanted, learnt, policy, _noise(policy)):
         place = target_of(asked)
         rows = features(asked.context, asked.candidates)
         if choice.measured:
@@ -277,6 +278,19 @@ def run(
         new_items=new_items,
         left_out=left_out,
     )
+
+
+def _noise(policy: Policy) -> Noise | None:
+    """What a policy has signals released with.
+
+    Raises:
+        ConfigError: what adds noise is not installed.
+    """
+    if not policy.release.epsilon:
+        return None
+    from stream.adapters.opendp_noise import ThresholdedGaussian  # of an extra
+
+    return ThresholdedGaussian(policy.release)
 
 
 def settled_from_ms(sessions: Sequence[Session], window: Window) -> int:

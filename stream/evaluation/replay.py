@@ -4,6 +4,9 @@ The protocol, so that nothing is peeked at: what a session teaches, to the item 
 own state, counts from the minute after its end on; guests are shoppers of their own per session; an item is
 in the catalogue once a session with it has ended, under the text known by then. After each of the
 first 19 distinct items of a session a list is asked for, and the next distinct item is the target.
+
+Where the policy releases signals with noise, lists read the releases: each is made when its period is over,
+of the sessions that had ended by then.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ from stream.core.items import FloatArray, Item
 from stream.core.listing import recommendation_id
 from stream.core.policy import Policy
 from stream.core.quality import Quality, assess
+from stream.core.release import Counts, Period, fold_released, period_of, released_increments
 from stream.core.state import UserState, apply, empty
 from stream.evaluation.sessions import Session, Step
 from stream.fakes import ExactIndex, WordIndex
 from stream.lists.list_context import context_of
-from stream.ports import ItemVector
+from stream.ports import ItemVector, Noise
 from stream.telemetry.metrics import Telemetry
 
 POLICY = Policy(exclude_bought_days=0.0)
@@ -75,10 +79,39 @@ class _Trends:
         self.stale = True
 
 
-class Shop:
-    """All that the worker keeps, in memory: catalogue, signals, states of shoppers."""
+class _Releases:
+    """What shoppers teach, held back until its period is over, and then given with noise."""
 
-    def __init__(self, vectors: Vectors, policy: Policy = POLICY) -> None:
+    def __init__(self, noise: Noise, policy: Policy) -> None:
+        self._noise = noise
+        self._policy = policy.release
+        self._counts = Counts(self._policy)
+        self._period: Period | None = None
+
+    def add(self, shopper: str, at_ms: int, taught: Mapping[str, signals.Increment]) -> None:
+        """Note what an event taught; one of a period that was released teaches nothing."""
+        if self._period is not None and self._period.holds(at_ms):
+            self._counts.add(shopper, taught)
+
+    def until(self, now_ms: int) -> dict[str, signals.Increment]:
+        """What is released by a time."""
+        period = period_of(now_ms, self._policy.period_days)
+        before, self._period = self._period, period
+        if before in (None, period):
+            return {}
+        counts, self._counts = self._counts, Counts(self._policy)
+        return released_increments(self._noise.release(counts.bounded()), before)
+
+
+class Shop:
+    """All that the worker keeps, in memory: catalogue, signals, states of shoppers.
+
+    Args:
+        noise: what released signals are noised with; None where lists read the signals as they are.
+    """
+
+    def __init__(self, vectors: Vectors, policy: Policy = POLICY, noise: Noise | None = None) -> None:
+        self._releases = _Releases(noise, policy) if noise else None
         self._catalog = CatalogView(ExactIndex, WordIndex(), Telemetry(), policy)
         self._policy = policy
         self._vectors = vectors
@@ -106,6 +139,11 @@ class Shop:
             shown[step.item_id] = None
             state = _numbered(apply(state, event, self._policy), event)
 
+    def release(self, now_ms: int) -> None:
+        """Let lists read what is released by a time, where signals are released."""
+        for item_id, increment in self._releases.until(now_ms).items() if self._releases else ():
+            self._set(item_id, fold_released(self._rows.get(item_id), increment))
+
     def learn(self, sessions: Sequence[Session]) -> None:
         """Learn from sessions that have ended."""
         if not sessions:
@@ -119,18 +157,25 @@ class Shop:
             for event in events:
                 after = apply(state, event, self._policy)
                 if impossible(after, event.at_ms, self._policy) is None:
-                    for item_id, increment in signals.increments(state, after, event, self._policy).items():
+                    taught = signals.increments(state, after, event, self._policy)
+                    if self._releases:
+                        self._releases.add(session.shopper, event.at_ms, taught)
+                        taught = {}
+                    for item_id, increment in taught.items():
                         pending.setdefault(item_id, []).append(increment)
                 state = _numbered(after, event)
             if session.user_id:
                 self._states[session.user_id] = state
                 self._sessions[session.user_id] = self._sessions.get(session.user_id, 0) + 1
             self._take_items(session)
-        popularity = self._fitted_popularity()
         for item_id, new in pending.items():
-            row = self._rows[item_id] = signals.fold(self._rows.get(item_id), new)
-            self._views.pop(item_id, None)
-            popularity[self._catalog.items.slot(item_id)] = row.popularity
+            self._set(item_id, signals.fold(self._rows.get(item_id), new))
+
+    def _set(self, item_id: str, row: signals.ItemSignals) -> None:
+        self._trends.stale = True
+        self._rows[item_id] = row
+        self._views.pop(item_id, None)
+        self._fitted_popularity()[self._catalog.items.slot(item_id)] = row.popularity
 
     def _events(self, session: Session) -> list[ClickEvent]:
         """The steps as the worker gets them; offsets go on from what was learnt."""
@@ -221,14 +266,16 @@ def replay(
     wanted: Callable[[Session], bool],
     learnt: Callable[[Session], None] = lambda session: None,
     policy: Policy = POLICY,
+    noise: Noise | None = None,
 ) -> Iterator[ListAsked]:
     """Play all sessions in order of time and yield the lists of those that are wanted.
 
     Args:
         sessions: in order, see `stream.evaluation.sessions.in_order`.
         learnt: is given each session when what it teaches begins to count, in order of time.
+        noise: as of `Shop`.
     """
-    shop = Shop(vectors, policy)
+    shop = Shop(vectors, policy, noise)
     running: list[tuple[int, int, Session]] = []
     numbered = enumerate(sessions)
     for minute_ms, beginning in groupby(numbered, key=lambda one: one[1].minute_ms):
@@ -236,6 +283,7 @@ def replay(
         while running and running[0][0] < minute_ms:
             ended.append(heapq.heappop(running)[2])
         shop.learn(ended)
+        shop.release(minute_ms)
         for session in ended:
             learnt(session)
         for number, session in beginning:

@@ -42,7 +42,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *("local", "topics", "schema", "worker", "catalog"),
         *("publish", "watch", "replay", "user", "models", "config"),
         *("rules", "evaluate", "explain", "report", "trainer", "dead-letters"),
-        *("rebuild", "top", "plan"),
+        *("rebuild", "top", "plan", "privacy"),
     }
 
 

@@ -72,16 +72,16 @@ class Counts:
 
     def __init__(self, policy: ReleasePolicy) -> None:
         self._policy = policy
-        self._items: dict[str, dict[str, None]] = {}
+        self._items: dict[str, set[str]] = {}
         self._pairs: dict[str, dict[str, float]] = {}
 
     def add(self, shopper: str, taught: Mapping[str, Increment]) -> None:
         """Note what an event of a shopper taught about items, see `stream.core.signals.increments`."""
-        items = self._items.setdefault(shopper, {})
+        items = self._items.setdefault(shopper, set())
         pairs = self._pairs.setdefault(shopper, {})
         for item_id, increment in taught.items():
             if increment.popularity > 0 and len(items) < self._policy.items:
-                items[item_id] = None
+                items.add(item_id)
             for other, weight in increment.forward:
                 pair = BETWEEN.join(sorted((item_id, other)))
                 pairs[pair] = max(weight, pairs.get(pair, 0.0))

@@ -41,15 +41,14 @@ from stream.telemetry.metrics import Telemetry
 ENCODER_VERSION = "2"
 
 
-def records(count: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of `item-vectors`: the demo's products again and again, with words of their own."""
-    vectors = made_up(count, np.random.default_rng(3), np.random.default_rng(1))
-    products = make_items()
+def products(count: int) -> Iterator[Item]:
+    """The demo's products again and again, with words of their own."""
+    known = make_items()
     rng = random.Random(1)
     words = ["".join(rng.choices("abcdefghiklmnoprstu", k=rng.randint(3, 9))) for _ in range(20_000)]
-    for number, vector in enumerate(vectors):
-        product = products[number % len(products)]
-        item = Item(
+    for number in range(count):
+        product = known[number % len(known)]
+        yield Item(
             item_id=f"item-{number:07d}",
             title=f"{product.title} {rng.choice(words)}",
             description=f"{product.description} {' '.join(rng.choices(words, k=12))}",
@@ -57,6 +56,12 @@ def records(count: int) -> Iterator[tuple[bytes, bytes]]:
             brand=product.brand or "",
             price=product.price,
         )
+
+
+def records(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of `item-vectors`: made-up products, each with a vector."""
+    vectors = made_up(count, np.random.default_rng(3), np.random.default_rng(1))
+    for number, (item, vector) in enumerate(zip(products(count), vectors, strict=True)):
         made = ItemVector(item, {ENCODER_VERSION: vector}, Source("items", 0, number, 0))
         yield item.item_id.encode(), vector_record.encode(made)
 

@@ -64,6 +64,7 @@ TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "rules"),
     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
 )
+LABELS = ("agent", "stage", "cache", "result", "model")
 STAGES = ("decode", "load", "encode", "retrieve", "rerank", "cross_encode", "save", "publish")
 
 
@@ -144,6 +145,10 @@ class Worker:
             )
         )
 
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self.process.port}/metrics"
+
     async def stop(self) -> None:
         """End it and throw its topics away."""
         await self.process.end()
@@ -181,13 +186,13 @@ class Worker:
 
     async def _until(self, condition: Any) -> None:
         deadline = time.monotonic() + DEADLINE_S
-        while not condition(await asyncio.to_thread(_sums, self.process.port)):
+        while not condition(await asyncio.to_thread(sums, self.metrics_url)):
             if not self.process.alive or time.monotonic() > deadline:
                 raise SystemExit(f"the worker ended or does not finish: see {self.process.log}")
             await asyncio.sleep(POLL_S)
 
     def _read(self) -> Reading:
-        found = _sums(self.process.port)
+        found = sums(self.metrics_url)
         return Reading(
             time.monotonic(),
             cpu_s(self.process.process.pid),
@@ -206,15 +211,15 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _sums(port: int) -> dict[str, float]:
-    """Metrics by name, summed over their labels, and by name and agent or stage."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+def sums(url: str) -> dict[str, float]:
+    """Metrics by name, summed over their labels; and by name and the values of `LABELS`."""
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text = answer.read().decode()
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            told = sample.labels.get("agent") or sample.labels.get("stage")
-            for name in (sample.name, f"{sample.name}/{told}"):
+            values = [sample.labels[label] for label in LABELS if label in sample.labels]
+            for name in (sample.name, "/".join([sample.name, *values])) if values else (sample.name,):
                 found[name] = found.get(name, 0.0) + sample.value
     return found
 

@@ -54,7 +54,7 @@ class LexicalIndex:
     def add(self, item_id: str, title: str, description: str, brand: str, category: str) -> None:
         """Add or replace an item's text; found after the next `commit`."""
         parts = [words(title), words(description[:MAX_DESCRIPTION_CHARS])]
-        said = {word for part in parts for word in part}
+        said = set[str]().union(*parts)
         parts += [[word for word in _of_name(name) if word not in said] for name in (brand, category)]
         document = Document()
         document.add_text("item_id", item_id)

@@ -34,11 +34,11 @@ class Vocabulary:
 
     def add(self, *texts: str) -> None:
         """Count the words of one more item."""
-        self._items.update({word for text in texts for word in words(text)})
+        self._items.update(set[str]().union(*map(words, texts)))
 
     def remove(self, *texts: str) -> None:
         """Count those of an item no more."""
-        for word in {word for text in texts for word in words(text)}:
+        for word in set[str]().union(*map(words, texts)):
             if self._items[word] > 1:
                 self._items[word] -= 1
             else:

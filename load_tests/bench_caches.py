@@ -41,7 +41,9 @@ CACHES = {"queries": "encode", "pairs": "cross_encode", "rows": "load"}
 """The caches of a worker, and the stage in which what is not there is waited for."""
 MODELS = ("encoder", "cross_encoder")
 """Those whose answers Triton remembers."""
-COUNTED = ("num_hits_per_model", "num_misses_per_model", "hit_duration_per_model", "miss_duration_per_model")
+COUNTED = tuple(
+    f"{what}_per_model_total" for what in ("num_hits", "num_misses", "hit_duration", "miss_duration")
+)
 
 
 def zipf_events(

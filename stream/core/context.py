@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -115,7 +116,8 @@ def query_of(state: UserState, at_ms: int, policy: Policy) -> Search | None:
 
 def query_age(state: UserState, query: Search) -> int:
     """How many distinct items were touched since a search: it ages as an item of the session does."""
-    return len({i.item_id for i in state.interactions if i.at_ms > query.at_ms})
+    later = takewhile(lambda interaction: interaction.at_ms > query.at_ms, reversed(state.interactions))
+    return len({interaction.item_id for interaction in later})
 
 
 def session_vector(

@@ -242,7 +242,7 @@ class ListMaker:
         generation: int,
     ) -> list[RecommendationList]:
         drafts: list[_Draft] = []
-        asked: list[asyncio.Future[list[tuple[FloatArray, str] | None]]] = []
+        asked: list[asyncio.Task[list[tuple[FloatArray, str] | None]]] = []
         with self._telemetry.timed("retrieve"):
             for shopper, search in zip(shoppers, searches, strict=True):
                 drafts.append(self._draft(shopper, search, space, vectors, rows))

@@ -32,7 +32,9 @@ from stream.local.server import Server
 
 DOCUMENT = (Path(__file__).parents[1] / "SECURITY.md").read_text()
 DEADLINE_S = 300.0
-PASSWORDS = {name: f"{name}-its-own-password" for name in ("shop", "worker", "trainer", "page", "operator")}
+PASSWORDS = {
+    name: f"{name}-its-own-password" for name in ("shop", "worker", "trainer", "page", "load", "operator")
+}
 
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 _KAFKA = """
@@ -48,7 +50,7 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
 _KINDS = {"topic": 2, "group": 3, "cluster": 4}
-_OPERATIONS = {"All": 2, "Read": 3, "Write": 4}
+_OPERATIONS = {"All": 2, "Read": 3, "Write": 4, "Describe": 8}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 
 
@@ -74,8 +76,8 @@ class Secured(NamedTuple):
             "STREAMREC_KAFKA__CA_FILE": self.ca,
             "STREAMREC_REDIS__URL": f"rediss://127.0.0.1:{self.redis}/0",
             "STREAMREC_REDIS__TIMEOUT_MS": "30000",
-            "STREAMREC_REDIS__USERNAME": "worker",
-            "STREAMREC_REDIS__PASSWORD": PASSWORDS["worker"],
+            "STREAMREC_REDIS__USERNAME": (in_redis := user if user in redis_rights() else "worker"),
+            "STREAMREC_REDIS__PASSWORD": PASSWORDS[in_redis],
             "STREAMREC_REDIS__CA_FILE": self.ca,
             "STREAMREC_TRITON__URL": f"127.0.0.1:{self.triton}",
             "STREAMREC_TRITON__TLS": "true",
@@ -87,8 +89,8 @@ class Secured(NamedTuple):
 
 
 @contextmanager
-def secured_servers(folder: Path) -> Iterator[Secured]:
-    """Start the three, and stop them at the end."""
+def secured_servers(folder: Path, models: Path | None = None) -> Iterator[Secured]:
+    """Start the three, Triton on the checkout's models or others, and stop them at the end."""
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     other.cert_pem.write_to_path(folder / "other-ca.pem")
@@ -108,7 +110,7 @@ def secured_servers(folder: Path) -> Iterator[Secured]:
     with ExitStack() as parts:
         started = [
             (server, parts.enter_context(running(server, folder)))
-            for server in (_kafka(folder, at), _triton(folder, at))
+            for server in (_kafka(folder, at), _triton(folder, at, models))
         ]
         parts.enter_context(_redis(folder, at))
         for server, process in started:
@@ -140,8 +142,8 @@ def _kafka(folder: Path, at: Mapping[str, int]) -> Server:
     return msgspec.structs.replace(server, before=msgspec.structs.replace(server.before, argv=argv))
 
 
-def _triton(folder: Path, at: Mapping[str, int]) -> Server:
-    server = triton.fetch(None, Fetching()).server(folder / "triton", at, {})
+def _triton(folder: Path, at: Mapping[str, int], models: Path | None) -> Server:
+    server = triton.fetch(models, Fetching()).server(folder / "triton", at, {})
     return msgspec.structs.replace(
         server,
         argv=[
@@ -159,7 +161,7 @@ def _redis(folder: Path, at: Mapping[str, int]) -> Iterator[None]:
     """Redis with the documented users; before one that was built without TLS stands what speaks it."""
     found = redis.find()
     server = found.server(folder / "redis", at, {})
-    users = [f"user {' '.join(worker_rights())}", "user default off"]
+    users = [f"user {line}" for line in redis_rights().values()] + ["user default off"]
     (folder / "redis" / "users.acl").write_text("\n".join(users) + "\n")
     speaks_tls = b"tls-auth-clients" in found.program.read_bytes()
     more = ["--aclfile", "users.acl"]
@@ -176,10 +178,15 @@ def _redis(folder: Path, at: Mapping[str, int]) -> Iterator[None]:
 
 def worker_rights(on_cluster: bool = False) -> list[str]:
     """The worker's line of Redis' access list, as SECURITY.md has it, word by word after `user`."""
-    (line,) = re.findall(r"^user (worker on .*)$", DOCUMENT, flags=re.MULTILINE)
     (more,) = re.findall(r"On a Redis Cluster .* needs `(.*)` besides", DOCUMENT)
-    words = line.replace(">PASSWORD", _hashed(PASSWORDS["worker"])).split()
+    words = redis_rights()["worker"].split()
     return words + more.split() if on_cluster else words
+
+
+def redis_rights() -> dict[str, str]:
+    """The lines of Redis' access list by user, as SECURITY.md has them, with these passwords."""
+    lines = re.findall(r"^user ((\w+) on .*)$", DOCUMENT, flags=re.MULTILINE)
+    return {user: line.replace(">PASSWORD", _hashed(PASSWORDS[user])) for line, user in lines}
 
 
 def _hashed(password: str) -> str:
@@ -279,7 +286,9 @@ def _end_of(folder: Path, name: str) -> str:
 def documented_rights() -> list[tuple[str, str, str, str]]:
     """User, operation, kind of resource and its name, as SECURITY.md lists them."""
     rows = re.findall(
-        r"^\| (\w+) \| (All|Read|Write) \| (topic|group|cluster) \| (.+?) \|$", DOCUMENT, re.MULTILINE
+        r"^\| (\w+) \| (All|Read|Write|Describe) \| (topic|group|cluster) \| (.+?) \|$",
+        DOCUMENT,
+        re.MULTILINE,
     )
     return [(user, what, kind, name) for user, what, kind, names in rows for name in names.split(", ")]
 

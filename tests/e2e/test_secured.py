@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_rerankers import add_version
 from redis.exceptions import NoPermissionError
 from secured_servers import PASSWORDS, Secured, secured_servers
 
@@ -23,6 +25,8 @@ from stream.errors import Unavailable
 
 pytestmark = pytest.mark.servers
 LONG_S = 240.0
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+LOAD_TESTS = Path(__file__).parents[2] / "load_tests"
 STREAMREC = Path(sys.executable).with_name("streamrec")
 PATIENT = {
     **{f"TRITON__{name}_DEADLINE_MS": "60000" for name in ("RERANK", "ENCODE", "CROSS_ENCODE")},
@@ -31,18 +35,35 @@ PATIENT = {
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models, with a second version of the reranker that serves nobody yet."""
+    models = tmp_path_factory.mktemp("models")
+    for model in REPOSITORY.iterdir():
+        if model.name == "reranker":
+            shutil.copytree(model, models / model.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (models / model.name).symlink_to(model)
+    return models
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Secured]:
     """The three servers with everything on; the topics are made by the operator."""
-    with secured_servers(tmp_path_factory.mktemp("secured")) as servers:
+    with secured_servers(tmp_path_factory.mktemp("secured"), repository) as servers:
         made = streamrec(servers.env("operator", KAFKA__PARTITIONS="2"), "topics", "create")
         assert made.returncode == 0, made.stderr
         yield servers
 
 
 def streamrec(env: Mapping[str, str], *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one of streamrec's commands, as `ran`."""
+    return ran([str(STREAMREC), *words], env, given)
+
+
+def ran(command: Sequence[str], env: Mapping[str, str], given: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command as a user would, and see that no password is in what it says."""
     done = subprocess.run(
-        [STREAMREC, *words],
+        command,
         env={**os.environ, **env},
         input=given,
         capture_output=True,
@@ -92,7 +113,7 @@ def click(number: int, user: str, item: str) -> str:
 
 
 def test_events_come_in_and_lists_go_out_with_exactly_the_documented_rights(
-    secured: Secured, tmp_path: Path
+    secured: Secured, repository: Path, tmp_path: Path
 ) -> None:
     kinds = ["mug", "lantern", "cushion", "kettle", "clock", "frame"]
     items = [
@@ -121,6 +142,8 @@ def test_events_come_in_and_lists_go_out_with_exactly_the_documented_rights(
     worker = Running(secured.env("worker", **PATIENT), tmp_path)
     try:
         made = asyncio.run(lists_of_ann())
+        the_trainer_follows_and_changes_versions(secured, repository, tmp_path)
+        a_load_test_sees_what_its_readers_see(secured)
     finally:
         code = worker.end()
         said = worker.log.read_text()
@@ -137,6 +160,34 @@ def test_events_come_in_and_lists_go_out_with_exactly_the_documented_rights(
     listed = streamrec(secured.env("operator"), "models", "list")
     assert "reranker" in listed.stdout
     assert "cannot be used" not in listed.stderr
+
+
+def the_trainer_follows_and_changes_versions(secured: Secured, repository: Path, folder: Path) -> None:
+    trainer = secured.env("trainer", TRAINER__FOLDER=str(folder / "trainer"), TRAINER__PORT="0", **PATIENT)
+    at = ("--repository", str(repository))
+    followed = streamrec(trainer, "trainer", "--once", "--no-roll", *at)
+    assert followed.returncode == 0, followed.stderr
+    version = add_version(repository, liking=1.0)
+    promoted = streamrec(trainer, "models", "promote", "reranker", version, "--force", "a test", *at)
+    assert promoted.returncode == 0, promoted.stderr
+
+    async def lock() -> bytes | None:
+        async with redis_client.connect(load_config(env=trainer).redis) as client:
+            left: bytes | None = await client.get("sr:lock:reranker")
+            return left
+
+    assert asyncio.run(lock()) is None, "it may take its lock away"
+
+
+def a_load_test_sees_what_its_readers_see(secured: Secured) -> None:
+    options = ["--rate", "5", "--seconds", "3", "--warm-up", "0", "--patience", "60", "--processes", "1"]
+    json_file = secured.folder / "load.json"
+    load = [sys.executable, "-P", str(LOAD_TESTS), "run", "--topics", "clicks,searches", *options]
+    tested = ran([*load, "--json", str(json_file)], secured.env("load"))
+    assert tested.returncode in (0, 1), tested.stderr  # 1: the SLO, which is not what this is about
+    result = json.loads(json_file.read_text())
+    assert result["counts"]["answered"] == result["counts"]["sent"]
+    assert result["samples"][-1]["lag"] is not None, "it may see how far the workers are"
 
 
 KAFKA, REDIS, TRITON = ("topics", "list"), ("user", "show", "ann"), ("models", "list")
@@ -275,7 +326,10 @@ def test_a_worker_that_is_refused_waits_and_says_why(secured: Secured, tmp_path:
 
 @pytest.mark.parametrize(
     ("user", "topic"),
-    [("shop", "recommendations"), ("page", "clicks"), ("worker", "items"), ("shop", "rules")],
+    [
+        *(("shop", "recommendations"), ("page", "clicks"), ("worker", "items"), ("shop", "rules")),
+        *(("trainer", "recommendations"), ("load", "model-versions")),
+    ],
 )
 def test_a_user_of_kafka_cannot_write_what_is_not_its_own(secured: Secured, user: str, topic: str) -> None:
     kafka = load_config(env=secured.env(user)).kafka
@@ -317,6 +371,17 @@ def test_the_user_of_redis_can_do_nothing_but_what_a_worker_does(
     async def ask() -> None:
         async with redis_client.connect(settings) as client:
             await client.execute_command(*command)
+
+    with pytest.raises(NoPermissionError):
+        asyncio.run(ask())
+
+
+def test_the_trainer_reads_no_state_of_a_shopper(secured: Secured) -> None:
+    settings = load_config(env=secured.env("trainer")).redis
+
+    async def ask() -> None:
+        async with redis_client.connect(settings) as client:
+            await client.get("sr:u:ann")
 
     with pytest.raises(NoPermissionError):
         asyncio.run(ask())

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_rerankers import add_version
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream.adapters import trainer_checkpoint
@@ -25,12 +26,9 @@ from stream.adapters.model_records import read_records
 from stream.adapters.trainer_checkpoint import Checkpoint
 from stream.core import list_log
 from stream.core.events import RecommendationList, Trigger
-from stream.core.learning import Learning, OnlineLearner
 from stream.core.policy import DAY_MS, MINUTE_MS
 from stream.core.ranking import FEATURES
 from stream.local.stack import Stack
-from stream.models import reranker_version
-from stream.models.repository import new_version, versions
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 ROLL_LISTS = 20
@@ -226,23 +224,6 @@ def test_a_version_that_is_surely_worse_than_the_one_before_is_taken_back(
         assert (await shop_around())[-1] == good
 
     run(body)
-
-
-def add_version(repository: Path, *, liking: float) -> str:
-    """Write a version that puts what the shopper touched in earlier sessions first, or (below 0) last."""
-    learner = OnlineLearner(FEATURES, learning=Learning(hidden=1))
-    state = learner.state()
-    state["memory"][:] = 0.0
-    linear = slice(-2 * len(FEATURES), -len(FEATURES))
-    for row in state["memory"][:2]:  # the weights, and their average, which serves
-        row[linear] = liking * (np.array(FEATURES) == "touches")
-    learner = OnlineLearner.from_state(state)
-    assert learner.network().linear.tolist() == (liking * (np.array(FEATURES) == "touches")).tolist()
-    model = repository / "reranker"
-    number = str(int(max(versions(repository, "reranker"), key=int)) + 1)
-    with new_version(model, number) as folder:
-        reranker_version.write(folder, learner, number, origin="made up", made="a test", training={})
-    return number
 
 
 async def promote(engine: Any, repository: Path, version: str) -> None:

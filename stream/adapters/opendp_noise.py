@@ -8,6 +8,7 @@ an epsilon. What is said of both is what OpenDP computes for the mechanism as it
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -52,8 +53,9 @@ class ThresholdedGaussian:
 
     def release(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Draw noise from the machine's source of randomness."""
-        noised: dict[str, int] = self._release(dict(counts))
-        return noised
+        # To OpenDP a string ends at a NUL character, which pairs hold; JSON writes it in other ones.
+        noised: dict[str, int] = self._release({json.dumps(key): count for key, count in counts.items()})
+        return {json.loads(key): count for key, count in noised.items()}
 
 
 def _made(deviation: float, threshold: int) -> Any:

@@ -115,7 +115,7 @@ def released_increments(counts: Mapping[str, int], period: Period) -> dict[str, 
     """
     popularity: dict[str, float] = {}
     pairs: dict[str, list[tuple[str, float]]] = {}
-    for key, count in counts.items():
+    for key, count in sorted(counts.items()):
         if count <= 0:
             continue
         one, _, other = key.partition(BETWEEN)

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stream.errors import place_of
+from stream.errors import PACKAGE, place_of
 from stream.secret import Secret
 
 LETTERS = 12
@@ -71,7 +71,7 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
-        if isinstance(record.args, tuple) and record.name.partition(".")[0] != __package__:
+        if isinstance(record.args, tuple) and record.name.partition(".")[0] != PACKAGE:
             args = (told(arg) if isinstance(arg, BaseException) else arg for arg in record.args)
             record.args = tuple(args)
         record.exc_text = None  # another handler's, with the text
@@ -80,7 +80,7 @@ class LogFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name is the standard library's
         """Format a line without its trace; what a library says at great length is cut."""
         surplus = len(record.message) - LONGEST
-        if surplus > 0 and record.name.partition(".")[0] != __package__:
+        if surplus > 0 and record.name.partition(".")[0] != PACKAGE:
             record.message = f"{record.message[:LONGEST]} ... and {surplus} characters more"
         return super().formatMessage(record)
 

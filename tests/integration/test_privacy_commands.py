@@ -33,7 +33,6 @@ def test_a_period_is_released_from_the_topic_once_and_lists_can_read_it(stack: A
     release = {"epsilon": 8, "period_days": 1, "items": 2, "pairs": 1}
     env = {
         **stack.environment,
-        "STREAMREC_KAFKA__PARTITIONS": "2",
         "STREAMREC_REDIS__KEY_PREFIX": f"{name}:",
         "STREAMREC_TOPICS__CLICKS": f"clicks-{name}",
         "STREAMREC_POLICY__RELEASE": json.dumps(release),

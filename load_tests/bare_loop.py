@@ -26,10 +26,7 @@ import asyncio
 import json
 import os
 import shlex
-import shutil
-import statistics
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -45,7 +42,7 @@ import numpy as np
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.structs import ConsumerRecord
-from bench_worker import PARTITIONS, STEP_MS, Worker, cpu_s
+from bench_worker import PARTITIONS, STEP_MS, THIS_BUILD, Worker, cpu_s, servers, spread
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
 from stream.adapters import redis_client, triton_servers
@@ -121,19 +118,15 @@ def main() -> int:
         "--past", type=int, default=8, help="events of a shopper before (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="chooses who does what")
-    worker = f"{Path(sys.executable).with_name('streamrec')} worker"
-    parser.add_argument("--worker", default=worker, metavar="COMMAND", help="the build to be measured")
+    parser.add_argument("--worker", default=THIS_BUILD, metavar="COMMAND", help="the build to be measured")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--loop", help=argparse.SUPPRESS)  # what a process of its own is started with
     given = parser.parse_args()
     if given.loop:
         asyncio.run(Loop(load_config(), given.loop).run())
         return 0
-    folder = Path(tempfile.mkdtemp(prefix="streamrec-bench-"))
-    with Stack(folder / "stack") as stack:
-        stack.up(owned=True)
+    with servers() as (stack, folder):
         rounds = asyncio.run(compare(stack, folder, shlex.split(given.worker), given))
-    shutil.rmtree(folder)
     print("\n".join(told(rounds)))
     if given.json:
         figures = [{name: drained._asdict() for name, drained in one.items()} for one in rounds]
@@ -147,20 +140,14 @@ def told(rounds: Sequence[dict[str, Drained]]) -> list[str]:
     for name in NAMES:
         some = [one[name] for one in rounds]
         lines.append(
-            f"  {name + ':':14s} {_spread([one.per_s for one in some])} lists/s, "
-            f"{_spread([one.cpu_ms_a_list for one in some])} ms of CPU a list"
+            f"  {name + ':':14s} {spread([one.per_s for one in some])} lists/s, "
+            f"{spread([one.cpu_ms_a_list for one in some])} ms of CPU a list"
         )
     for name in NAMES[1:]:
         rates = [one["worker"].per_s / one[name].per_s for one in rounds]
         cpu = [one["worker"].cpu_s / one[name].cpu_s for one in rounds]
-        lines.append(
-            f"  worker ÷ {name}: {_spread(rates)} of its lists/s, {_spread(cpu)} times its CPU a list"
-        )
+        lines.append(f"  worker ÷ {name}: {spread(rates)} of its lists/s, {spread(cpu)} times its CPU a list")
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 async def compare(

@@ -17,9 +17,7 @@ import argparse
 import asyncio
 import os
 import shlex
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import msgspec
-from bench_worker import STEP_MS, Worker, sums
+from bench_worker import STEP_MS, THIS_BUILD, Worker, servers, sums
 from traffic.arrivals import SEARCH, arrivals
 from traffic.profiles import PROFILES
 from traffic.shoppers import Product, Shoppers
@@ -117,15 +115,11 @@ def main() -> int:
         default=0,
         help="candidates of a search that it reads (default %(default)s)",
     )
-    worker = f"{Path(sys.executable).with_name('streamrec')} worker"
-    parser.add_argument("--worker", default=worker, metavar="COMMAND", help="the build to be measured")
+    parser.add_argument("--worker", default=THIS_BUILD, metavar="COMMAND", help="the build to be measured")
     given = parser.parse_args()
     os.environ["STREAMREC_TRITON__CROSS_ENCODER_BEST"] = str(given.cross_encoder)  # for the worker
-    folder = Path(tempfile.mkdtemp(prefix="streamrec-bench-"))
-    with Stack(folder / "stack") as stack:
-        stack.up(owned=True)
+    with servers() as (stack, folder):
         print("\n".join(asyncio.run(measure(stack, folder, given))))
-    shutil.rmtree(folder)
     return 0
 
 

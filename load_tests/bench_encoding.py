@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
-import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import onnxruntime
 from bench_catalogue import products
+from bench_worker import servers, spread
 from tokenizers import Tokenizer
 
 from stream.adapters import triton_servers
@@ -131,19 +129,15 @@ def told(rounds: Sequence[tuple[Took, Took]], texts: int) -> list[str]:
     for place, name in enumerate(("by Triton", "ONNX Runtime")):
         some = [one[place] for one in rounds]
         lines.append(
-            f"  {name + ':':14s} {_spread([texts / took.seconds for took in some])} texts/s, "
-            f"{_spread([took.cpu_s / texts * 1e3 for took in some])} ms of CPU a text"
+            f"  {name + ':':14s} {spread([texts / took.seconds for took in some])} texts/s, "
+            f"{spread([took.cpu_s / texts * 1e3 for took in some])} ms of CPU a text"
         )
     rates = [raw.seconds / triton.seconds for triton, raw in rounds]
     cpu = [raw.cpu_s / triton.cpu_s for triton, raw in rounds]
     lines.append(
-        f"  Triton ÷ ONNX Runtime: {_spread(rates)} of its texts/s, {_spread(cpu)} of its texts a CPU second"
+        f"  Triton ÷ ONNX Runtime: {spread(rates)} of its texts/s, {spread(cpu)} of its texts a CPU second"
     )
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def main() -> int:
@@ -157,11 +151,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--version", default="2", help="of the encoder (default %(default)s)")
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="streamrec-bench-"))
-    with Stack(folder / "stack") as stack:
-        stack.up(owned=True)
+    with servers() as (stack, _):
         print("\n".join(told(asyncio.run(measure(stack, given)), given.texts)))
-    shutil.rmtree(folder)
     return 0
 
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_catalogue import records
-from bench_worker import cpu_s, settings
+from bench_worker import THIS_BUILD, cpu_s, servers, settings
 from faults.workers import WorkerProcess
 
 from stream.adapters.kafka_clients import consumer, producer
@@ -104,14 +102,10 @@ def main() -> int:
     )
     parser.add_argument("--items", type=int, default=100_000, help="default %(default)s")
     parser.add_argument("--index", action="store_true", help="wait for the index of all vectors too")
-    worker = f"{Path(sys.executable).with_name('streamrec')} worker"
-    parser.add_argument("--worker", default=worker, metavar="COMMAND", help="the build to be measured")
+    parser.add_argument("--worker", default=THIS_BUILD, metavar="COMMAND", help="the build to be measured")
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="streamrec-bench-"))
-    with Stack(folder / "stack") as stack:
-        stack.up(owned=True)
+    with servers() as (stack, folder):
         print("\n".join(asyncio.run(start(stack, folder, given))))
-    shutil.rmtree(folder)
     return 0
 
 

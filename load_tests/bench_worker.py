@@ -34,7 +34,8 @@ import time
 import urllib.request
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ STEP_MS = 50
 PARTITIONS = 4
 DEADLINE_S = 600.0
 POLL_S = 0.5
+THIS_BUILD = f"{Path(sys.executable).with_name('streamrec')} worker"
+"""The command of the worker that is installed beside this Python."""
 TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "rules"),
     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
@@ -97,6 +100,16 @@ class Phase(NamedTuple):
     def cpu_ms_a_list(self) -> float:
         """Of the worker's process; not a number where there was no list."""
         return self.cpu_s / self.lists * 1e3 if self.lists else float("nan")
+
+
+@contextmanager
+def servers() -> Iterator[tuple[Stack, Path]]:
+    """Start Kafka, Redis and Triton, with a folder that stays only where something went wrong."""
+    folder = Path(tempfile.mkdtemp(prefix="streamrec-bench-"))
+    with Stack(folder / "stack") as stack:
+        stack.up(owned=True)
+        yield stack, folder
+    shutil.rmtree(folder)
 
 
 def settings(stack: Stack) -> dict[str, str]:
@@ -319,17 +332,17 @@ def told(builds: Sequence[str], rounds: Sequence[Sequence[dict[str, Phase]]]) ->
         lines += [build] if len(builds) > 1 else []
         runs = [one[number] for one in rounds]
         lines.append(
-            f"  at rest: {_spread([run['rest'].cpu_s / run['rest'].seconds for run in runs])} of a core"
+            f"  at rest: {spread([run['rest'].cpu_s / run['rest'].seconds for run in runs])} of a core"
         )
         for name in ("steady", "backlog"):
             phases = [run[name] for run in runs]
             lines += [
-                f"  {name}: {_spread([phase.cpu_ms_a_list for phase in phases])} ms of CPU a list",
-                f"    lists/s {_spread([phase.lists / phase.seconds for phase in phases])}, "
-                f"lists an event {_spread([phase.lists / phase.events for phase in phases])}, "
-                f"events a batch {_spread([phase.events_a_batch for phase in phases])}, "
-                f"degraded {_spread([phase.degraded / phase.lists for phase in phases])}, messages of "
-                f"increments an event {_spread([p.messages_of_increments / p.events for p in phases])}",
+                f"  {name}: {spread([phase.cpu_ms_a_list for phase in phases])} ms of CPU a list",
+                f"    lists/s {spread([phase.lists / phase.seconds for phase in phases])}, "
+                f"lists an event {spread([phase.lists / phase.events for phase in phases])}, "
+                f"events a batch {spread([phase.events_a_batch for phase in phases])}, "
+                f"degraded {spread([phase.degraded / phase.lists for phase in phases])}, messages of "
+                f"increments an event {spread([p.messages_of_increments / p.events for p in phases])}",
                 "    ms a list, waiting included: "
                 + ", ".join(
                     f"{stage} {statistics.median(phase.stage_ms_a_list[stage] for phase in phases):.2f}"
@@ -339,11 +352,12 @@ def told(builds: Sequence[str], rounds: Sequence[Sequence[dict[str, Phase]]]) ->
         if number:
             for name in ("steady", "backlog"):
                 ratios = [one[number][name].cpu_ms_a_list / one[0][name].cpu_ms_a_list for one in rounds]
-                lines.append(f"  {name}: {_spread(ratios)} of the first build's CPU a list")
+                lines.append(f"  {name}: {spread(ratios)} of the first build's CPU a list")
     return lines
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Write the median, and the least and the most where there are several."""
     middle = f"{statistics.median(values):.3g}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.3g} to {max(values):.3g})"
 
@@ -372,12 +386,9 @@ def main() -> int:
     if given.profile and not shutil.which("py-spy"):
         print("--profile: py-spy is not there: pip install py-spy", file=sys.stderr)
         return 2
-    builds = given.worker or [f"{Path(sys.executable).with_name('streamrec')} worker"]
-    folder = Path(tempfile.mkdtemp(prefix="streamrec-bench-"))
+    builds = given.worker or [THIS_BUILD]
     rounds: list[list[dict[str, Phase]]] = []
-    with Stack(folder / "stack") as stack, progress_bar("bench", given.rounds * len(builds)) as bar:
-        bar(0, "starting servers")
-        stack.up(owned=True)
+    with servers() as (stack, folder), progress_bar("bench", given.rounds * len(builds)) as bar:
         for number in range(given.rounds):
             rounds.append([])
             for build in builds:
@@ -390,7 +401,6 @@ def main() -> int:
             for several in rounds
         ]
         given.json.write_text(json.dumps({"builds": builds, "rounds": figures}, indent=1) + "\n")
-    shutil.rmtree(folder)
     return 0
 
 

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamrec_command import streamrec
 
 pytestmark = pytest.mark.servers
 FAULTY = str(Path(__file__).with_name("faulty_worker.py"))
-PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 
 
 async def dead_letters(engine: Any, *arguments: str) -> Any:
     """Run the command as an operator does, and return what it prints."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [PROGRAM, "dead-letters", *arguments, "--json"],
-        capture_output=True,
-        env={**os.environ, **engine.env},
-        timeout=300,
-        check=True,
-    )
+    done = await asyncio.to_thread(streamrec, "dead-letters", *arguments, "--json", env=engine.env)
     return json.loads(done.stdout)
 
 

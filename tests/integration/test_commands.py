@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from datetime import datetime
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 from builders import item_vector
+from streamrec_command import PROGRAM
 
 from stream.adapters import redis_client
 from stream.adapters.kafka_clients import consumer, producer
@@ -41,7 +41,6 @@ from stream.core.policy import DEFAULT_POLICY
 from stream.core.state import apply, empty
 from stream.ports import DeadLetter, RawMessage
 
-PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "rules", "dead_letters"),
     *("item_vectors", "item_signals", "list_log", "model_versions"),

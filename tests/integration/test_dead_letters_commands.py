@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import source
+from streamrec_command import streamrec
 
 from stream.adapters.kafka_clients import consumer, producer
 from stream.adapters.kafka_publisher import DEAD_LETTER_KEPT_BYTES, KafkaPublisher
@@ -24,7 +22,6 @@ from stream.ports import DeadLetter, RawMessage
 
 pytestmark = pytest.mark.servers
 
-PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 TOPICS = ("clicks", "searches", "items", "item_signals", "dead_letters")
 
 
@@ -42,14 +39,7 @@ class Shop:
         asyncio.run(create_topics(self.config))
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            [PROGRAM, "dead-letters", *arguments],
-            capture_output=True,
-            env={**os.environ, **self.env, "COLUMNS": "250"},
-            timeout=300,
-        )
-        assert done.returncode == code, done.stderr.decode()
-        return done
+        return streamrec("dead-letters", *arguments, env=self.env, code=code)
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)

@@ -15,6 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis import Redis
+from streamrec_command import PROGRAM
 
 from stream.errors import LocalStackError
 from stream.local import cache
@@ -23,7 +24,6 @@ from stream.local.stack import AlreadyUp, Stack
 
 pytestmark = pytest.mark.servers
 
-STREAMREC = str(Path(sys.executable).with_name("streamrec"))
 
 MODEL = """\
 import triton_python_backend_utils as pb_utils
@@ -72,7 +72,7 @@ def other(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[St
 def streamrec(folder: Path, *arguments: str, check: bool = False) -> "subprocess.CompletedProcess[str]":
     """Run `streamrec local`; with `check` it has to succeed."""
     done = subprocess.run(
-        [STREAMREC, "local", *arguments],
+        [PROGRAM, "local", *arguments],
         env={**os.environ, "STREAMREC_HOME": str(folder)},
         capture_output=True,
         text=True,
@@ -226,7 +226,7 @@ def test_an_up_that_is_ended_while_it_starts_leaves_nothing_behind(
     tmp_path: Path, models: Path, number: signal.Signals
 ) -> None:
     up = subprocess.Popen(
-        [STREAMREC, "local", "up", "--home", str(tmp_path), "--models", str(models)],
+        [PROGRAM, "local", "up", "--home", str(tmp_path), "--models", str(models)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -244,7 +244,7 @@ def started(folder: Path) -> set[str]:
 
 def test_an_owned_stack_ends_when_its_owner_is_killed(tmp_path: Path, models: Path) -> None:
     owner = subprocess.Popen(
-        [STREAMREC, "local", "up", "--foreground", "--home", str(tmp_path), "--models", str(models)],
+        [PROGRAM, "local", "up", "--foreground", "--home", str(tmp_path), "--models", str(models)],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

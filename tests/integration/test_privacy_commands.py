@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import raw_click
+from streamrec_command import streamrec
 
 from stream.adapters import redis_client
 from stream.adapters.kafka_clients import producer
@@ -24,7 +21,6 @@ from stream.core.policy import DAY_MS
 
 pytestmark = pytest.mark.servers
 
-PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 SHOPPERS = 60
 
 
@@ -41,15 +37,7 @@ def test_a_period_is_released_from_the_topic_once_and_lists_can_read_it(stack: A
     today_ms = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS
 
     def privacy(command: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [PROGRAM, "privacy", command, "--json"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **env},
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(streamrec("privacy", command, "--json", env=env).stdout)
         return answer
 
     async def prepare() -> None:

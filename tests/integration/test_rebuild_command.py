@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from builders import raw_click
+from streamrec_command import streamrec
 
 from stream.adapters import redis_client
 from stream.adapters.kafka_clients import consumer, producer
@@ -23,7 +20,6 @@ from stream.config import load_config
 
 pytestmark = pytest.mark.servers
 
-PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 ITEMS = ["mug", "cup", "jar"]
 
 
@@ -40,15 +36,7 @@ def test_what_workers_have_done_is_folded_again_and_what_they_have_not_is_left_t
     config = load_config(env=env)
 
     def rebuild(*arguments: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [PROGRAM, "rebuild", "--json", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **env},
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(streamrec("rebuild", "--json", *arguments, env=env).stdout)
         return answer
 
     async def prepare() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamrec_command import streamrec
 
 from stream.adapters.kafka_clients import producer
 from stream.adapters.kafka_topics import create_topics
@@ -19,7 +18,6 @@ from stream.config import load_config
 
 pytestmark = pytest.mark.servers
 
-PROGRAM = str(Path(sys.executable).with_name("streamrec"))
 FILE = """
 [[rule]]
 id = "no-toys"
@@ -45,36 +43,27 @@ def test_rules_are_put_listed_and_removed_and_those_of_the_file_hold_again(
     config = load_config(env=env)
     asyncio.run(create_topics(config))
 
-    def streamrec(*arguments: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [PROGRAM, "rules", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **env},
-            timeout=120,
-        )
-        assert done.returncode == code, done.stderr
-        return done
+    def rules(*arguments: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[bytes]:
+        return streamrec("rules", *arguments, env=env, stdin=stdin, code=code)
 
     def listed() -> dict[str, tuple[Any, str]]:
-        rules = json.loads(streamrec("list", "--json").stdout)
-        return {rule["id"]: (rule.get("limit"), rule["from"].partition(" ")[0]) for rule in rules}
+        found = json.loads(rules("list", "--json").stdout)
+        return {rule["id"]: (rule.get("limit"), rule["from"].partition(" ")[0]) for rule in found}
 
     assert listed() == {"few": (3, "file"), "no-toys": (None, "file")}
-    streamrec("put", "-", stdin='{"id": "few", "kind": "cap", "limit": 2}')
+    rules("put", "-", stdin='{"id": "few", "kind": "cap", "limit": 2}')
     assert listed() == {"few": (2, "topic"), "no-toys": (None, "file")}
-    refused = streamrec("put", "-", stdin='[{"id": "few", "kind": "cap", "limit": 1}, {"id": "x"}]', code=1)
-    assert "rule 2 (x): kind: missing" in refused.stderr
+    refused = rules("put", "-", stdin='[{"id": "few", "kind": "cap", "limit": 1}, {"id": "x"}]', code=1)
+    assert b"rule 2 (x): kind: missing" in refused.stderr
     assert listed()["few"] == (2, "topic")
-    streamrec("remove", "few")
+    rules("remove", "few")
     assert listed()["few"] == (3, "file")
-    unknown = streamrec("remove", "few", code=2)
-    assert "no such rule" in unknown.stderr
+    unknown = rules("remove", "few", code=2)
+    assert b"no such rule" in unknown.stderr
 
     async def damage() -> None:
         async with producer(config.kafka) as client:
             await client.send_and_wait(config.topics.rules, b"{}", key=b"odd")
 
     asyncio.run(damage())
-    assert "skipped by workers: rule odd: kind: missing" in streamrec("list").stderr
+    assert b"skipped by workers: rule odd: kind: missing" in rules("list").stderr

@@ -3,6 +3,7 @@
 Example:
 
     python load_tests/bare_loop.py --rounds 5 --json bare.json
+    python load_tests/bare_loop.py --lists 48 --cross-encoder 20
 
 Starts Kafka, Redis and Triton of its own, and a worker with the demo's shop and a past. Each round publishes
 one event of each shopper at once, so that each leads to one list, to three in turn, on the same servers:
@@ -13,6 +14,10 @@ one event of each shopper at once, so that each leads to one list, to three in t
   rows of features are those that the worker logged, and each new query is encoded), publishes a list as long,
   and commits when all of a batch is acknowledged. What a worker adds to that is what the engine costs;
 - Triton alone: the same requests, without Kafka and Redis.
+
+With `--cross-encoder` Triton is what limits: each event is a search with words that nobody searched for
+before, and so many pairs of it and a product are read. Which products those were is not logged, so the other
+two ask for the pairs of what was listed, as many and of the same catalogue.
 
 The rate is the number of lists over the time from the first event's append to the last list's, by Kafka's
 timestamps; CPU is what the kernel counted for the process, until it had nothing left to do. Ratios are taken
@@ -31,6 +36,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +60,7 @@ from stream.core.events import ClickMessage, ItemMessage, SearchMessage
 from stream.core.items import FloatArray
 from stream.core.ranking import FEATURES
 from stream.importers.synthetic import make_events, make_items
+from stream.lists.pair_scores import PAIRS_A_REQUEST, PAIRS_IN_FLIGHT
 from stream.local.processes import die_with_parent
 from stream.local.stack import Stack
 
@@ -90,12 +97,13 @@ class Request(msgspec.Struct, frozen=True):
     """What is asked of Triton for one event.
 
     `query` is empty where there is none, or its vector is known. `rows` are half-precision numbers
-    [n, len(FEATURES)], as they were logged.
+    [n, len(FEATURES)], as they were logged. `texts` are those that the cross-encoder reads with the query.
     """
 
     event_id: str
     query: str
     rows: bytes
+    texts: list[str] = []
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -118,6 +126,14 @@ def main() -> int:
         "--past", type=int, default=8, help="events of a shopper before (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="chooses who does what")
+    parser.add_argument(
+        "--cross-encoder",
+        type=int,
+        default=0,
+        choices=range(LISTED + 1),
+        metavar="PAIRS",
+        help="have every event be a new search, of which so many candidates are read (default %(default)s)",
+    )
     parser.add_argument("--worker", default=THIS_BUILD, metavar="COMMAND", help="the build to be measured")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--loop", help=argparse.SUPPRESS)  # what a process of its own is started with
@@ -125,6 +141,8 @@ def main() -> int:
     if given.loop:
         asyncio.run(Loop(load_config(), given.loop).run())
         return 0
+    if given.cross_encoder:
+        os.environ |= waiting_for(given.cross_encoder)  # for the worker
     with servers() as (stack, folder):
         rounds = asyncio.run(compare(stack, folder, shlex.split(given.worker), given))
     print("\n".join(told(rounds)))
@@ -156,6 +174,8 @@ async def compare(
     """Run all rounds; each gives what came of its backlog by name."""
     items = make_items()
     past, *backlogs = backlogs_of(items, given.lists, given.past, given.rounds + 1, given.seed)
+    if given.cross_encoder:
+        backlogs = [new_searches(backlog, items, turn) for turn, backlog in enumerate(backlogs)]
     worker = Worker(stack, folder, command, items)
     await worker.start()
     try:
@@ -166,7 +186,7 @@ async def compare(
             with progress_bar("rounds", len(backlogs)) as show:
                 for number, backlog in enumerate(backlogs):
                     show(number, "")
-                    by_worker, requests = await _by_worker(worker, backlog, known)
+                    by_worker, requests = await _by_worker(worker, backlog, known, given.cross_encoder)
                     rounds.append(
                         {
                             "worker": by_worker,
@@ -203,26 +223,53 @@ def backlogs_of(
     return [[event for turn in turns[:past] for event in turn], *turns[past:]]
 
 
+def new_searches(backlog: Sequence[Event], items: Sequence[ItemMessage], turn: int) -> list[Event]:
+    """Have the shoppers of a backlog search for words that nobody searched for before."""
+    queries = (" ".join(item.title.split()[:3]) for item in islice(cycle(items), turn, None))
+    return [
+        SearchMessage(event.event_id, event.event_time, event.user_id, f"{query} {turn} {place}")
+        for place, (event, query) in enumerate(zip(backlog, queries, strict=False))
+    ]
+
+
+def waiting_for(pairs: int) -> dict[str, str]:
+    """Have a worker wait for so many pairs of each search, and take no more than may be asked for at once."""
+    patience_ms = str(round(PATIENCE_S * 1e3))
+    return {
+        "STREAMREC_TRITON__CROSS_ENCODER_BEST": str(pairs),
+        **{
+            f"STREAMREC_TRITON__{what}_DEADLINE_MS": patience_ms
+            for what in ("ENCODE", "RERANK", "CROSS_ENCODE")
+        },
+        "STREAMREC_WORKER__BATCH_MAX": str(PAIRS_IN_FLIGHT // pairs),
+    }
+
+
 async def _by_worker(
-    worker: Worker, backlog: Sequence[Event], known: set[str]
+    worker: Worker, backlog: Sequence[Event], known: set[str], pairs: int
 ) -> tuple[Drained, list[Request]]:
     """Have the worker make its lists; give what came of it, and what it asked of Triton.
 
     Args:
         known: queries that it has asked about before; those of the backlog join them.
+        pairs: of each search, that the cross-encoder read.
     """
     topics = worker.config.topics
     read = (topics.clicks, topics.searches, topics.recommendations, topics.list_log)
     async with _from_now(worker.config, *read) as news:
         phase = await worker.take(backlog)
         records = await news()
-    logged = {one.trigger.event_id: one.rows for one in map(list_log.decode, records[topics.list_log].values)}
+    logged = {one.trigger.event_id: one for one in map(list_log.decode, records[topics.list_log].values)}
     if logged.keys() != {event.event_id for event in backlog}:
         raise SystemExit("the worker did not make one list for each event")
+    if pairs and phase.degraded:
+        raise SystemExit(f"the worker made {phase.degraded:.0f} lists without a part")
     requests = []
     for event in backlog:
         query = event.search_query if isinstance(event, SearchMessage) else ""
-        requests.append(Request(event.event_id, "" if query in known else query, logged[event.event_id]))
+        one = logged[event.event_id]
+        texts = [worker.texts[one.items[place]] for place in one.shown[:pairs]]
+        requests.append(Request(event.event_id, "" if query in known else query, one.rows, texts))
         known.add(query)
     first_ms = min(
         records[topic].first_ms for topic in (topics.clicks, topics.searches) if records[topic].values
@@ -416,19 +463,37 @@ class Loop:
             ending: spaces after a query. No model sees them, but Triton's cache does not know the bytes.
         """
         if request.query:
-            text = InferInput("TEXT", [1, 1], "BYTES")
-            text.set_data_from_numpy(np.array([[(request.query + ending).encode()]], dtype=np.object_))
-            await self._infer(self._config.triton.encoder, text, "EMBEDDING")
+            text = _texts("TEXT", [request.query + ending])
+            await self._infer(self._config.triton.encoder, [text], "EMBEDDING")
         rows = np.frombuffer(request.rows, "<f2").reshape(1, -1, len(FEATURES)).astype(np.float32)
         features = InferInput("FEATURES", list(rows.shape), "FP32")
         features.set_data_from_numpy(rows)
-        scores: FloatArray = (await self._infer(self._config.triton.reranker, features, "SCORES"))[0]
+        parts = [
+            request.texts[start:][:PAIRS_A_REQUEST] for start in range(0, len(request.texts), PAIRS_A_REQUEST)
+        ]
+        [scores], *_ = await asyncio.gather(
+            self._infer(self._config.triton.reranker, [features], "SCORES"),
+            *(
+                self._infer(
+                    self._config.triton.cross_encoder,
+                    [_texts("LEFT", [request.query + ending] * len(part)), _texts("RIGHT", part)],
+                    "SCORE",
+                )
+                for part in parts
+            ),
+        )
         return scores
 
-    async def _infer(self, model: str, tensor: InferInput, output: str) -> FloatArray:
+    async def _infer(self, model: str, tensors: list[InferInput], output: str) -> FloatArray:
         outputs = [InferRequestedOutput(output)]
-        answer = await self._triton.infer(model, [tensor], outputs=outputs, client_timeout=PATIENCE_S)
+        answer = await self._triton.infer(model, tensors, outputs=outputs, client_timeout=PATIENCE_S)
         return np.asarray(answer.as_numpy(output))
+
+
+def _texts(name: str, texts: Sequence[str]) -> InferInput:
+    tensor = InferInput(name, [len(texts), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=np.object_))
+    return tensor
 
 
 def _read(line: str) -> tuple[bool, list[Request]]:

@@ -136,6 +136,7 @@ class Worker:
         self.config: Config = load_config(env=env)
         self._env, self._folder, self._command, self._items = env, folder, command, items
         self._published = 0
+        self.texts = {item.item_id: f"{item.title} {item.description or ''}".strip() for item in items}
 
     async def start(self) -> None:
         """Bring up topics, the worker and the catalogue, and wait until all vectors are there."""
@@ -186,7 +187,7 @@ class Worker:
             if found.get("streamrec_events_total", 0) < self._published:
                 return False
             done_s = done_s or time.monotonic()
-            return not found.get("streamrec_messages_left", 1)
+            return not (found.get("streamrec_messages_left", 1) or found.get("streamrec_pairs_waiting", 0))
 
         await self._until(finished)
         return _between(before, self._read()._replace(at_s=done_s))

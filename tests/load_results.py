@@ -49,6 +49,7 @@ def a_run(
             30 + int(random.integers(20)),
             {"worker": 0.4, "<b>": 0.1},
             {"worker": 300.0, "<b>": 9.0},
+            {"worker": 60.0},
         )
         for at in range(seconds)
     ]
@@ -90,7 +91,7 @@ def a_run(
         acknowledge=_times(fresh[:1]),
         lag_slope=lag,
         samples=samples,
-        used={"worker": Use(12.0, 8.3, 300.0, Interval(0.0, -1.0, 1.0)), "<b>": Use(3.0, 2.1, 9.0, None)},
+        used={"worker": Use(12.0, 8.3, 300.0, Interval(0.0, -1.0, 1.0), 60), "<b>": Use(3.0, 2.1, 9.0, None)},
         stages={"rerank": Stage(900, 5.0, 4.0, 9.0, 12.0)},
         batches={"worker: events": Batches(900, 1.6), "Triton: reranker": Batches(800, 2.0, 0.4, 1.3)},
         workers={"streamrec_lists": 1_440.0},

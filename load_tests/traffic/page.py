@@ -262,10 +262,11 @@ def _use(run: Run) -> str:
             "-" if one.cpu_ms_per_list is None else f"{one.cpu_ms_per_list:.2f}",
             f"{one.most_memory_mb:.0f}",
             "-" if one.memory_growth_mb_an_hour is None else _interval(one.memory_growth_mb_an_hour),
+            str(one.most_open_files),
         )
         for name, one in run.used.items()
     ]
-    heads = ["", "CPU, s", "CPU, ms a list", "most memory, MB", "growth, MB an hour"]
+    heads = ["", "CPU, s", "CPU, ms a list", "most memory, MB", "growth, MB an hour", "most files open"]
     return table(heads, rows) + '<p class="note">Each with its children; <em>load</em> is this load test.</p>'
 
 
@@ -273,6 +274,7 @@ def _use_plots(run: Run) -> Iterator[str]:
     kinds: Sequence[tuple[str, str, Callable[[Any], Mapping[str, float]]]] = (
         ("CPU over time", "cores", lambda one: one.cpu),
         ("Memory over time", "MB", lambda one: one.memory_mb),
+        ("Open files over time", "files and sockets", lambda one: one.open_files),
     )
     for label, unit, of_sample in kinds:
         figure, axes = _axes()

@@ -64,12 +64,16 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What surrounded the run at a time. CPU is in cores since the sample before, memory is resident."""
+    """What surrounded the run at a time. CPU is in cores since the sample before, memory is resident.
+
+    `open_files` counts file descriptors, sockets included, of processes that are ours to see.
+    """
 
     at_s: float
     lag: int | None
     cpu: dict[str, float]
     memory_mb: dict[str, float]
+    open_files: dict[str, float] = {}
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -79,6 +83,7 @@ class Use(msgspec.Struct, frozen=True):
     cpu_ms_per_list: float | None
     most_memory_mb: float
     memory_growth_mb_an_hour: Interval | None
+    most_open_files: int = 0
 
 
 class Stage(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What surrounds a run: the workers' lag, CPU and memory of processes, and Prometheus metrics."""
+"""What surrounds a run: the workers' lag, CPU, memory and files of processes, and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -104,6 +104,7 @@ class Watcher:
                 cpu_s * 1_000 / lists if lists else None,
                 max((mb for _, mb in points), default=0.0),
                 None if growth is None else scaled(growth, 3600.0),
+                round(max((one.open_files.get(name, 0.0) for one in self.samples), default=0.0)),
             )
         return found
 
@@ -166,27 +167,24 @@ class Watcher:
             for name, spent in cpu_s.items()
         }
         self._last_s, self._last_cpu_s = now_s, cpu_s
-        return Sample(round(now_s - self._began_s, 3), waiting, cpu, self._memory_mb())
+        memory_mb = self._sums(lambda member: member.memory_info().rss / 2**20)
+        open_files = self._sums(psutil.Process.num_fds)
+        return Sample(round(now_s - self._began_s, 3), waiting, cpu, memory_mb, open_files)
 
     def _cpu_s(self) -> dict[str, float]:
         if len(self.samples) % FAMILY_EVERY == 0:
             for name, process in self._processes.items():
                 with suppress(psutil.Error):
                     self._families[name] = [process, *process.children(recursive=True)]
-        found: dict[str, float] = {}
-        for name, family in self._families.items():
-            for member in family:
-                with suppress(psutil.Error):
-                    spent = member.cpu_times()
-                    found[name] = found.get(name, 0.0) + spent.user + spent.system
-        return found
+        return self._sums(lambda member: sum(member.cpu_times()[:2]))  # user and system
 
-    def _memory_mb(self) -> dict[str, float]:
+    def _sums(self, of: Callable[[psutil.Process], float]) -> dict[str, float]:
+        """What a figure comes to by name, over a process and its children."""
         found: dict[str, float] = {}
         for name, family in self._families.items():
             for member in family:
                 with suppress(psutil.Error):
-                    found[name] = found.get(name, 0.0) + member.memory_info().rss / 2**20
+                    found[name] = found.get(name, 0.0) + of(member)
         return found
 
     async def _scrape(self, http: aiohttp.ClientSession) -> Samples:

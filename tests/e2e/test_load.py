@@ -70,6 +70,7 @@ def test_all_events_of_a_steady_load_are_answered_and_all_of_the_engine_is_seen(
         assert {"decode", "load", "rerank", "publish", "freshness"} <= set(found.stages)
         assert {"worker: events", "Triton: reranker"} <= set(found.batches)
         assert {"kafka", "redis", "triton", f"worker 127.0.0.1:{worker.port}", "load"} == set(found.used)
+        assert all(one.most_open_files > 0 for one in found.used.values())
         assert any(one.lag is not None for one in found.samples)
         assert found.notes == [] or all("late themselves" in note for note in found.notes)
         assert 'id="stages"' in page(found)

@@ -75,6 +75,6 @@ def test_a_browser_shows_the_page_with_its_plots(tmp_path: Path) -> None:
 
     shown = browser("--dump-dom")
     assert "Load: steady, 50 events a second" in shown
-    assert shown.count("<svg") == 6
+    assert shown.count("<svg") == 7
     browser(f"--screenshot={picture}", "--window-size=1000,6000")
     assert picture.stat().st_size > 50_000, "more than an empty page"

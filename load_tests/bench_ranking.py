@@ -24,7 +24,7 @@ from stream.core import signals
 from stream.core.candidates import gather
 from stream.core.context import rows_needed, session_vector, taste_vector
 from stream.core.events import ClickEvent, Line, Source
-from stream.core.explain import explain
+from stream.core.explain import causes
 from stream.core.listing import compose
 from stream.core.policy import HOUR_MS
 from stream.core.ranking import blended, features
@@ -101,9 +101,9 @@ def main() -> None:
         )
         timed(
             "explain",
-            lambda context=context, found=found, composed=composed: [
-                explain(context, found, chosen.position) for chosen in composed.chosen
-            ],
+            lambda context=context, found=found, composed=composed: causes(
+                context, found, [chosen.position for chosen in composed.chosen]
+            ),
         )
         sizes.append(len(found))
     print(f"{lists} lists of {np.mean(sizes):.0f} candidates, ms of CPU a list")

@@ -7,7 +7,7 @@ as columns, on which `stream.core.ranking` and `stream.core.explain` do arithmet
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 
 import numpy as np
@@ -74,10 +74,20 @@ class Candidates:
 
     def by(self, offer: str) -> BoolArray:
         """Which candidates one of `OFFERS` named [N]."""
-        return (self.offered & (1 << OFFERS.index(offer))) > 0
+        return (self.offered & _BITS[offer]) > 0
+
+    def only(self, at: NDArray[np.intp]) -> Candidates:
+        """Those at some positions, in that order."""
+        return replace(self, **{name: getattr(self, name).take(at, axis=-1) for name in _COLUMNS})
 
     def __len__(self) -> int:
         return len(self.slots)
+
+
+_BITS = {offer: 1 << bit for bit, offer in enumerate(OFFERS)}
+_BESIDE = ("row_items", "row_popularity", "visits", "rhythm_days")
+_COLUMNS = tuple(column.name for column in fields(Candidates) if column.name not in _BESIDE)
+"""What there is of each candidate, in the last axis."""
 
 
 def trending(items: ItemTable, popularity: FloatArray) -> tuple[Hits, dict[int, Hits]]:

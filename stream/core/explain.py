@@ -11,8 +11,8 @@ list. With another of the shopper's items thought away it was .41 (`streamrec ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,16 +80,6 @@ _weights = np.array(
 )
 
 
-class _Causes(NamedTuple):
-    """For each candidate: the source that did most for it, and for each source that names one, the row."""
-
-    source: list[int]
-    rows: dict[str, list[int]]
-
-
-_computed: WeakKeyDictionary[Candidates, _Causes] = WeakKeyDictionary()
-
-
 class Cause(NamedTuple):
     """The source that did most for a candidate, why in a sentence, and what the sentence names.
 
@@ -108,24 +98,34 @@ class Cause(NamedTuple):
         return bool(self.item_id) or self.search
 
 
-def explain(context: Context, candidates: Candidates, position: int) -> tuple[str, str]:
-    """Name the source that did most for a candidate, and say why in a sentence."""
-    found = cause(context, candidates, position)
-    return found.source, found.reason
-
-
 def cause(context: Context, candidates: Candidates, position: int) -> Cause:
     """Name what did most for a candidate."""
-    causes = _computed.get(candidates)
-    if causes is None:
-        causes = _computed[candidates] = _causes(context, candidates)
-    source = _names[causes.source[position]]
-    say, item_id = SAYS[source], ""
-    if say.row is not None:
-        item_id = candidates.row_items[causes.rows[source][position]]
-    elif say.itself:
-        item_id = context.items.at(int(candidates.slots[position])).item_id
-    return Cause(source, say.reason(context, candidates, position, item_id), item_id, say.search)
+    return causes(context, candidates, [position])[0]
+
+
+def causes(context: Context, candidates: Candidates, positions: Sequence[int]) -> list[Cause]:
+    """Name what did most for each of some candidates, such as those that are listed."""
+    if not len(positions):
+        return []
+    at = np.array(positions, np.intp)
+    listed = candidates.only(at)
+    grounds = Grounds(context, listed, _carried(context, listed), _likeness(context, listed), ~listed.seen)
+    merits = _merits(context, candidates)[:, at]
+    for merit, say in zip(merits, SAYS.values(), strict=True):
+        merit[~say.shown(grounds)] = -np.inf
+    named = merits[:_last_resorts].max(axis=0) > -np.inf
+    merits[_last_resorts:, named] = -np.inf
+    rows = {name: say.row(grounds).tolist() for name, say in SAYS.items() if say.row is not None}
+    found = []
+    for place, number in enumerate(merits.argmax(axis=0).tolist()):
+        source = _names[number]
+        say, item_id = SAYS[source], ""
+        if say.row is not None:
+            item_id = candidates.row_items[rows[source][place]]
+        elif say.itself:
+            item_id = context.items.at(int(listed.slots[place])).item_id
+        found.append(Cause(source, say.reason(context, listed, place, item_id), item_id, say.search))
+    return found
 
 
 def without(state: UserState, named: Cause) -> UserState:
@@ -152,27 +152,15 @@ def claims(candidates: Candidates) -> NDArray[np.intp]:
     return near[np.argsort(-cosines[near], kind="stable")[:PAIRS_OF_ITEM]]
 
 
-def _causes(context: Context, candidates: Candidates) -> _Causes:
-    known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
-    pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
-    pulls[~known] = 0.0
-    carried = _carried(candidates, pulls)
-    grounds = Grounds(context, candidates, carried, _likeness(context, candidates), ~candidates.seen)
-    merits = _merits(context, candidates)
-    for merit, say in zip(merits, SAYS.values(), strict=True):
-        merit[~say.shown(grounds)] = -np.inf
-    named = merits[:_last_resorts].max(axis=0) > -np.inf
-    merits[_last_resorts:, named] = -np.inf
-    rows = {name: say.row(grounds).tolist() for name, say in SAYS.items() if say.row is not None}
-    return _Causes(merits.argmax(axis=0).tolist(), rows)
-
-
-def _carried(candidates: Candidates, pulls: FloatArray) -> FloatArray:
+def _carried(context: Context, candidates: Candidates) -> FloatArray:
     """How much each row of the session [rows, N] carries of a candidate's co-visitation, by thinking it away.
 
     What is lost of the logarithms of the sums that fade with age, in which older rows then count as younger:
     so a row may even stand in the way of others. -inf where a row says nothing of a candidate.
     """
+    known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
+    pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
+    pulls[~known] = 0.0
     scale = 1.0 / np.sqrt(candidates.row_popularity[:, None] + np.float32(SHRINK))
     carried = _lost(pulls * scale, RECENCY) + _lost(candidates.forward * scale, SESSION_RECENCY)
     carried[pulls <= 0] = -np.inf
@@ -183,8 +171,9 @@ def _lost(weights: FloatArray, fade: float) -> FloatArray:
     """What the logarithm of the sum of rows [rows, N], fading with age, loses without each of them."""
     faded = np.float32(fade) ** np.arange(len(weights), dtype=np.float32)[:, None] * weights
     up_to = np.cumsum(faded, axis=0)
-    without = up_to - faded + (faded.sum(axis=0) - up_to) / np.float32(fade)
-    lost: FloatArray = np.log(faded.sum(axis=0) + _FLOOR) - np.log(np.maximum(without, 0.0) + _FLOOR)
+    whole = up_to[-1:]
+    without = up_to - faded + (whole - up_to) / np.float32(fade)
+    lost: FloatArray = np.log(whole + _FLOOR) - np.log(np.maximum(without, 0.0) + _FLOOR)
     return lost
 
 

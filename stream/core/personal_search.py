@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from stream.core.candidates import Candidates
 from stream.core.context import Context
-from stream.core.explain import explain
+from stream.core.explain import causes
 from stream.core.items import BoolArray, FloatArray, IntArray, ItemTable
 from stream.core.ranking import QUERY_SCALE
 from stream.core.search import best_matches, match, refined, regularised
@@ -139,20 +139,25 @@ def ordered(
     return places + [Place(item_id, best - 1.0, None) for item_id in gone]
 
 
-def reason(context: Context, found: Candidates, position: int, tastes: FloatArray) -> str:
-    """Say what a result has to do with the search, and with the shopper where that lifts it."""
+def reasons(
+    context: Context, found: Candidates, positions: Sequence[int], tastes: FloatArray
+) -> dict[int, str]:
+    """Say, by position, what results have to do with the search, and the shopper where that lifts them."""
     assert context.query is not None
     query = short(context.query.query)
-    if found.bm25[position] > 0:
-        said = f"matches your search for {query}"
-    elif found.cosine_query[position] >= CLOSE_TO_QUERY:
-        said = f"close to your search for {query}"
-    else:
-        said = f"among the results for {query}"
-    if tastes[position] > tastes.mean():
-        source, why = explain(replace(context, query=None), found, position)
-        if source in PERSONAL:
-            return f"{said}, {why}"
+    mean = tastes.mean() if len(tastes) else 0.0
+    lifted = [position for position in positions if tastes[position] > mean]
+    personal = dict(zip(lifted, causes(replace(context, query=None), found, lifted), strict=True))
+    said: dict[int, str] = {}
+    for position in positions:
+        if found.bm25[position] > 0:
+            said[position] = f"matches your search for {query}"
+        elif found.cosine_query[position] >= CLOSE_TO_QUERY:
+            said[position] = f"close to your search for {query}"
+        else:
+            said[position] = f"among the results for {query}"
+        if position in personal and personal[position].source in PERSONAL:
+            said[position] += f", {personal[position].reason}"
     return said
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from stream.core.candidates import gather
 from stream.core.context import Context
-from stream.core.explain import Cause, cause, without
+from stream.core.explain import Cause, causes, without
 from stream.core.items import FloatArray
 from stream.core.listing import Composed, compose
 from stream.core.policy import Policy
@@ -84,8 +84,11 @@ class Fidelity:
         """Test some reasons of a list."""
         context, candidates = asked.context, asked.candidates
         made = compose(context, candidates, scores, self.policy, NO_RULES, seed_of(asked))
-        named = [(one.position, cause(context, candidates, one.position)) for one in made.chosen]
-        naming = [(position, found) for position, found in named if found.names_event]
+        listed = [one.position for one in made.chosen]
+        named = causes(context, candidates, listed)
+        naming = [
+            (position, found) for position, found in zip(listed, named, strict=True) if found.names_event
+        ]
         self.lists += 1
         self.reasons += len(named)
         self.naming += len(naming)

@@ -27,9 +27,9 @@ from stream.core.events import (
     SearchEvent,
     Trigger,
 )
-from stream.core.explain import UNLIKE, claims, explain
+from stream.core.explain import UNLIKE, causes, claims
 from stream.core.items import BoolArray, FloatArray
-from stream.core.listing import Chosen, Composed, compose, recommendation_id, seed_of
+from stream.core.listing import Composed, compose, recommendation_id, seed_of
 from stream.core.policy import HOUR_MS, Policy
 from stream.core.rules.in_force import InForce
 from stream.core.signals import RowView
@@ -372,7 +372,7 @@ class ListMaker:
 
     def _recommended(self, shopper: Shopper, made: Made) -> RecommendationList:
         degraded = made.degraded if made.composed.chosen else [*made.degraded, "empty"]
-        items = [_item(made, rank, chosen) for rank, chosen in enumerate(made.composed.chosen, start=1)]
+        items = _items(made)
         warnings = made.composed.warnings
         for rule in {warning.partition(":")[0] for warning in warnings}:
             self._telemetry.count_rule_warning(rule)
@@ -420,14 +420,17 @@ class ListMaker:
         )
 
 
-def _item(made: Made, rank: int, chosen: Chosen) -> RecommendedItem:
-    """One place of the list as shoppers are told of it."""
-    source, reason = explain(made.context, made.found, chosen.position)
-    if chosen.rule:
-        source, reason = candidates.PINNED, "chosen by the shop"
-    item_id = made.context.items.at(int(made.found.slots[chosen.position])).item_id
-    score, propensity = round(chosen.score, 6), round(chosen.propensity, 6)
-    return RecommendedItem(item_id, rank, score, source, reason, propensity, chosen.explored)
+def _items(made: Made) -> list[RecommendedItem]:
+    """The places of the list as shoppers are told of them."""
+    chosen = made.composed.chosen
+    named = causes(made.context, made.found, [one.position for one in chosen])
+    items = []
+    for rank, (one, cause) in enumerate(zip(chosen, named, strict=True), start=1):
+        source, reason = (candidates.PINNED, "chosen by the shop") if one.rule else cause[:2]
+        item_id = made.context.items.at(int(made.found.slots[one.position])).item_id
+        score, propensity = round(one.score, 6), round(one.propensity, 6)
+        items.append(RecommendedItem(item_id, rank, score, source, reason, propensity, one.explored))
+    return items
 
 
 def _placement(trigger: Event) -> str:

@@ -19,7 +19,6 @@ from stream.core.context import Context, session_vector, taste_vector
 from stream.core.disguise import clean_query
 from stream.core.events import RecommendedItem, SearchEvent
 from stream.core.items import FloatArray
-from stream.core.personal_search import Place
 from stream.core.policy import Policy
 from stream.core.signals import RowView
 from stream.core.state import Search, UserState
@@ -129,12 +128,15 @@ class SearchResults:
         # While the models were asked, items may have been withdrawn or removed, and slots given to others.
         stays = items.available[found.slots] & (items.freed_at[found.slots] <= generation)
         places = personal_search.ordered(asked.event.results, items, found, scores, stays)
-        made = [
-            RecommendedItem(
-                place.item_id, rank, round(place.score, 6), *self._said(context, found, place, tastes)
-            )
-            for rank, place in enumerate(places, start=1)
-        ]
+        ranked = [place.position for place in places if place.position is not None]
+        reasons = personal_search.reasons(context, found, ranked, tastes)
+        made = []
+        for rank, place in enumerate(places, start=1):
+            if place.position is not None:
+                said = "search", reasons[place.position]
+            else:
+                said = "shop", personal_search.reason_without_score(place.item_id, items)
+            made.append(RecommendedItem(place.item_id, rank, round(place.score, 6), *said))
         return Answer(made, versions, degraded)
 
     def _context(
@@ -172,8 +174,3 @@ class SearchResults:
             by_weights = ranking.blended(context, found), ranking.blended(alone, beside)
             return personal_search.taste(*by_weights), {}, ["reranker"]
         return personal_search.taste(one[0], other[0]), {"reranker": one[1]} if one[1] else {}, []
-
-    def _said(self, context: Context, found: Candidates, place: Place, tastes: FloatArray) -> tuple[str, str]:
-        if place.position is not None:
-            return "search", personal_search.reason(context, found, place.position, tastes)
-        return "shop", personal_search.reason_without_score(place.item_id, context.items)

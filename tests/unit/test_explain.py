@@ -10,7 +10,7 @@ from ranking_shop import NOW_MS, RankingShop
 
 from stream.core.candidates import Candidates, gather
 from stream.core.context import NO_HITS, Context, Hits
-from stream.core.explain import PAIRS_OF_ITEM, SAYS, claims, explain
+from stream.core.explain import PAIRS_OF_ITEM, SAYS, cause, causes, claims
 from stream.core.items import Item
 from stream.core.policy import DAY_MS, Policy
 from stream.core.sources.search import CLOSE_TO_QUERY
@@ -29,7 +29,7 @@ def made(shop: RankingShop, user_id: str = "ann", **more) -> tuple[Context, Cand
 def said(shop: RankingShop, item_id: str, **more) -> tuple[str, str]:
     """Source and reason of one item in ann's list."""
     context, found = made(shop, **more)
-    return explain(context, found, shop.names(found.slots).index(item_id))
+    return cause(context, found, shop.names(found.slots).index(item_id))[:2]
 
 
 def named_item(shop: RankingShop, reason: str) -> str:
@@ -39,17 +39,17 @@ def named_item(shop: RankingShop, reason: str) -> str:
 
 def assert_true(shop: RankingShop, context: Context, found: Candidates, position: int) -> None:
     """Check a reason against the state, the signals and the catalogue, not against the candidates."""
-    source, reason = explain(context, found, position)
+    source, reason = cause(context, found, position)[:2]
     assert source in SAYS
     assert len(reason) < 2 * TITLE_CHARS
     item_id = shop.names([found.slots[position]])[0]
     touched = {i.item_id for i in context.state.interactions}
     owned = {o.item_id for o in context.state.owned}
     if source == "covisited":
-        cause = named_item(shop, reason)
-        assert cause in touched
-        assert item_id in shop.signals[cause].neighbours
-        kinds = [i.event_type for i in context.state.interactions if i.item_id == cause]
+        named = named_item(shop, reason)
+        assert named in touched
+        assert item_id in shop.signals[named].neighbours
+        kinds = [i.event_type for i in context.state.interactions if i.item_id == named]
         if "bought" in reason:
             assert kinds[-1] == "purchase"
         elif "cart" in reason:
@@ -60,9 +60,9 @@ def assert_true(shop: RankingShop, context: Context, found: Candidates, position
     elif source == "history":
         assert item_id in (owned if reason == "you bought it before" else touched | owned)
     elif source == "similar":
-        cause = named_item(shop, reason)
-        assert cause in touched
-        cosine = shop.space.vectors[shop.slot(cause)] @ shop.space.vectors[shop.slot(item_id)]
+        named = named_item(shop, reason)
+        assert named in touched
+        cosine = shop.space.vectors[shop.slot(named)] @ shop.space.vectors[shop.slot(item_id)]
         assert cosine >= CLOSE_TO_ITEM
     elif source == "taste":
         assert touched | owned
@@ -249,5 +249,5 @@ def test_an_item_that_left_the_catalogue_is_never_named() -> None:
     shop.click("ann", "item-5")
     shop.items.remove("item-5")
     context, found = made(shop)
-    reasons = [explain(context, found, position)[1] for position in range(len(found))]
+    reasons = [named.reason for named in causes(context, found, range(len(found)))]
     assert not any("item-5" in reason for reason in reasons)

@@ -15,7 +15,7 @@ from small_log import hashed, read_sessions, write_log
 
 from stream.core import signals
 from stream.core.events import RecommendationList, RecommendedItem
-from stream.core.explain import explain
+from stream.core.explain import cause
 from stream.core.items import FloatArray
 from stream.core.list_log import LoggedList
 from stream.core.listing import compose
@@ -123,7 +123,7 @@ def as_a_worker_says_it(asked: ListAsked, scores: FloatArray) -> list[Recommende
             context.items.at(int(found.slots[one.position])).item_id,
             rank,
             round(one.score, 6),
-            *explain(context, found, one.position),
+            *cause(context, found, one.position)[:2],
             round(one.propensity, 6),
             one.explored,
         )

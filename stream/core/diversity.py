@@ -78,16 +78,14 @@ def diversified(
 
 
 def _mmr(worth: NDArray[np.float64], like: NDArray[np.float64], length: int, strength: float) -> list[int]:
-    cost = strength * like
-    repeats = np.zeros(len(worth))
+    beside = worth - strength * like  # of each item, beside each of the chosen
+    left = worth.copy()
     chosen = [0]
-    worth[0] = -np.inf
-    np.maximum(repeats, cost[0], out=repeats)
     for _ in range(length - 1):
-        best = int((worth - repeats).argmax())
-        chosen.append(best)
-        worth[best] = -np.inf
-        np.maximum(repeats, cost[best], out=repeats)
+        last = chosen[-1]
+        np.minimum(left, beside[last], out=left)
+        left[last] = -np.inf
+        chosen.append(int(left.argmax()))
     return chosen
 
 

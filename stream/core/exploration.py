@@ -16,7 +16,7 @@ item and slots are drawn independently, so nothing is conditional on another slo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -116,12 +116,17 @@ def chances(slot: Slot, known: Known, policy: ExplorationPolicy) -> Floats:
 
 
 def explored(
-    listed: Sequence[int], drawn_from: Sequence[Slot], known: Known, policy: ExplorationPolicy, seed: int
+    listed: Sequence[int],
+    drawn_from: Sequence[Slot],
+    known: Callable[[], Known],
+    policy: ExplorationPolicy,
+    seed: int,
 ) -> Explored:
     """Draw what stands in each slot; the other items keep their order around them.
 
     Args:
         drawn_from: what `slots` made of the same list.
+        known: asked only where an item is tried.
         seed: names the list; the same seed gives the same list.
     """
     propensities, tried = [1.0] * len(listed), [False] * len(listed)
@@ -131,7 +136,7 @@ def explored(
         if at < 0.0:
             drawn[slot.place], propensities[slot.place] = slot.regular, 1.0 - policy.share
             continue
-        of_pool = chances(slot, known, policy)
+        of_pool = chances(slot, known(), policy)
         which = min(int(np.searchsorted(np.cumsum(of_pool), at, side="right")), len(of_pool) - 1)
         drawn[slot.place] = int(slot.pool[which])
         propensities[slot.place] = float(of_pool[which])

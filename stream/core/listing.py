@@ -7,8 +7,9 @@ which gives places away only to items that every rule allows there.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from stream.core.context import Context
 from stream.core.diversity import WINDOW, diversified, likeness
 from stream.core.events import LATEST_MS
 from stream.core.exploration import POOL, Explored, Known, showings
-from stream.core.items import BoolArray, FloatArray, Item
+from stream.core.items import BoolArray, FloatArray, IntArray, Item, ItemTable
 from stream.core.policy import DAY_MS, Policy
 from stream.core.rules.arrange import Arranged, arrange, broken, with_room
 from stream.core.rules.cap import Cap
@@ -71,8 +72,9 @@ def compose(
     final = ranking.final_scores(context, candidates, scores + rules.pushed(slots))
     may = ~rules.barred(slots) if stays is None else stays & ~rules.barred(slots)
     order = np.argsort(-final, kind="stable")
-    order = _diversified(context, candidates, final, order[may[order]], policy)
-    of_order = [items.at(slot) for slot in slots[order].tolist()]
+    tier = ranking.tiers(context, candidates)
+    order = _diversified(context, candidates, final, tier, order[may[order]], policy)
+    of_order = _Ordered(items, slots[order])
     caps = (*rules.caps, category_cap(policy.max_per_category))
 
     def why_absent(item_id: str) -> str:
@@ -86,21 +88,21 @@ def compose(
         return "the shopper has it in view or in the cart, or bought it lately"
 
     arranged = arrange(of_order, rules.pins, caps, policy.list_length, why_absent)
-    tried = _explored(context, candidates, final, order, of_order, arranged, caps, policy, seed)
-    made = [items.at(int(slots[position])) for position in tried.chosen]
-    places = {item.item_id: place for place, item in enumerate(made, start=1)}
+    tried = _explored(context, candidates, final, tier, order, of_order, arranged, caps, policy, seed)
+    made_slots = slots[np.array(tried.chosen, np.intp)]
+    made = [items.at(slot) for slot in made_slots.tolist()]
     held = {pin.id: pin for pin in rules.pins}
     pins = [(held[rule].item_id, held[rule].position) for rule in arranged.pinned.values()]
     wrong = broken(made, pins, caps)
     assert not wrong, wrong
-    assert not rules.barred(slots[tried.chosen]).any()
+    assert not rules.barred(made_slots).any()
     warnings = arranged.warnings
     if len(made) < policy.list_length:
         for bar in rules.bars:
             count = np.count_nonzero(bar.items & items.available[: len(bar.items)])
             if count:
                 warnings.append(
-                    f"{bar.rule}: leaves the list at {len(places)} of {policy.list_length} items, "
+                    f"{bar.rule}: leaves the list at {len(made)} of {policy.list_length} items, "
                     f"{count} products are kept out"
                 )
     chosen = [
@@ -110,23 +112,26 @@ def compose(
     return Composed(chosen, warnings)
 
 
-def known_of(context: Context, candidates: Candidates, final: NDArray[np.float64], policy: Policy) -> Known:
-    """What exploration wants to know of the candidates: each touch of an item stands for a click.
+def _known(context: Context, candidates: Candidates, final: NDArray[np.float64], new: BoolArray) -> Known:
+    """What exploration wants to know of the candidates: each touch of an item stands for a click."""
+    touches = neighbours_at(context.popularity[candidates.slots, -1], context.at_ms).astype(np.float64)
+    return Known(final, touches, showings(touches), new)
 
-    New is what is as young as the catalogue's new items are, so nothing that came with its first load.
-    """
-    slots, items = candidates.slots, context.items
-    touches = neighbours_at(context.popularity[slots, -1], context.at_ms).astype(np.float64)
+
+def _new(context: Context, candidates: Candidates, policy: Policy) -> BoolArray:
+    """Which candidates are as young as the catalogue's new items are, so nothing of its first load."""
+    items = context.items
     since_ms = context.at_ms - policy.exploration.new_days * DAY_MS
     joined_ms = items.first_seen_ms[context.new_items].min(initial=LATEST_MS)
-    new = items.first_seen_ms[slots] >= max(since_ms, joined_ms)
-    return Known(final, touches, showings(touches), new)
+    new: BoolArray = items.first_seen_ms[candidates.slots] >= max(since_ms, joined_ms)
+    return new
 
 
 def _diversified(
     context: Context,
     candidates: Candidates,
     final: NDArray[np.float64],
+    tier: NDArray[np.int64],
     order: NDArray[np.intp],
     policy: Policy,
 ) -> NDArray[np.intp]:
@@ -135,8 +140,7 @@ def _diversified(
     if not strength or len(order) < 3:
         return order
     best = order[:WINDOW]
-    tier = ranking.tiers(context, candidates)[best]
-    best = best[tier == tier[0]]
+    best = best[tier[best] == tier[best[0]]]
     slots, space = candidates.slots[best], context.space
     like = likeness(space.vectors[slots], space.has_vector[slots], context.items.category[slots])
     chosen = diversified(final[best], like, policy.list_length, strength, method)
@@ -147,8 +151,9 @@ def _explored(
     context: Context,
     candidates: Candidates,
     final: NDArray[np.float64],
+    tier: NDArray[np.int64],
     order: NDArray[np.intp],
-    of_order: list[Item],
+    of_order: Sequence[Item],
     arranged: Arranged,
     caps: tuple[Cap, ...],
     policy: Policy,
@@ -156,30 +161,55 @@ def _explored(
 ) -> Explored:
     """The list with its slots drawn; items that a rule has pinned stay, and so does what caps demand."""
     places, tries = arranged.places, policy.exploration
-    listed = [int(order[place]) for place in places]
+    listed = order[places].tolist()
     free = [at for at, place in enumerate(places) if place not in arranged.pinned]
     untouched = Explored(listed, [1.0] * len(listed), [False] * len(listed))
     count = min(tries.slots, len(free) - 1)
     if count < 1 or not tries.share or len(order) == len(listed):
         return untouched
-    known = known_of(context, candidates, final, policy)
-    tier = ranking.tiers(context, candidates)
+    is_new = _new(context, candidates, policy)
     left = np.ones(len(order), np.bool_)
     left[places] = False
     left &= tier[order] == tier[order[0]]
-    new = known.new[order]
+    new = is_new[order]
     most = POOL * count
     spare = np.sort(np.concatenate([np.flatnonzero(left & new)[:most], np.flatnonzero(left & ~new)[:most]]))
-    kept = [of_order[places[at]] for at in range(len(places)) if at not in free[-count:]]
+    given_away = free[-count:]
+    kept = [of_order[place] for at, place in enumerate(places) if at not in given_away]
     room = with_room(kept, caps, [of_order[place] for place in spare.tolist()], count)
     of_free = [listed[at] for at in free]
-    drawn_from = exploration.slots(of_free, order[spare[room]], known.new, tries)
+    drawn_from = exploration.slots(of_free, order[spare[room]], is_new, tries)
     if not drawn_from:
         return untouched
-    drawn = exploration.explored(of_free, drawn_from, known, tries, seed)
+    drawn = exploration.explored(
+        of_free, drawn_from, lambda: _known(context, candidates, final, is_new), tries, seed
+    )
     for at, position, propensity, explored in zip(free, *drawn, strict=True):
         listed[at], untouched.propensities[at], untouched.explored[at] = position, propensity, explored
     return untouched
+
+
+class _Ordered(Sequence[Item]):
+    """The items of some slots, looked up when asked for: most of what stands behind the list never is."""
+
+    def __init__(self, items: ItemTable, slots: IntArray) -> None:
+        self._items = items
+        self._slots: list[int] = slots.tolist()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._items.at, self._slots)
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Item]: ...
+    def __getitem__(self, place: int | slice) -> Item | list[Item]:
+        if isinstance(place, slice):
+            return [self._items.at(slot) for slot in self._slots[place]]
+        return self._items.at(self._slots[place])
 
 
 @lru_cache(maxsize=100)

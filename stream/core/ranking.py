@@ -51,8 +51,10 @@ def features(context: Context, candidates: Candidates) -> FloatArray:
 
 def standardised(table: FloatArray) -> FloatArray:
     """Feature rows as the linear weights want them, each column centred, scaled and clipped."""
-    scaled: FloatArray = np.clip((table - blend.CENTRE) / blend.SPREAD, -CLIP, CLIP)
-    return scaled
+    scaled: FloatArray = table - blend.CENTRE
+    scaled /= blend.SPREAD
+    np.minimum(scaled, CLIP, out=scaled)
+    return np.maximum(scaled, -CLIP, out=scaled)
 
 
 def linear(table: FloatArray) -> FloatArray:
@@ -102,9 +104,11 @@ def final_scores(context: Context, candidates: Candidates, scores: FloatArray) -
     """
     final = np.asarray(scores, np.float64) + query_score(context, candidates)
     finite = np.isfinite(final)
-    final = np.where(finite, final, final[finite].min(initial=0.0) - 1.0)
-    if len(final):
-        final -= tiers(context, candidates) * (float(np.ptp(final)) + 1.0)
+    if not finite.all():
+        final[~finite] = final[finite].min(initial=0.0) - 1.0
+    tier = tiers(context, candidates)
+    if tier.any():
+        final -= tier * (float(np.ptp(final)) + 1.0)
     return final
 
 

@@ -40,7 +40,7 @@ class Shop:
     def made(self, seed: int, policy: ExplorationPolicy = POLICY) -> Explored:
         """The list of one seed."""
         drawn_from = slots(self.listed, self.spare, self.known.new, policy)
-        return explored(self.listed, drawn_from, self.known, policy, seed)
+        return explored(self.listed, drawn_from, lambda: self.known, policy, seed)
 
 
 @given(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -120,22 +120,21 @@ class _Counts:
     """How many items of each group a list holds."""
 
     def __init__(self, caps: Sequence[Cap]) -> None:
-        self._caps = caps
-        self._held: Counter[tuple[int, str]] = Counter()
+        self._caps = [(cap, defaultdict[str, int](int)) for cap in caps]
 
     def full_for(self, item: Item, coming: int = 1) -> str:
         """The cap that leaves no room for an item, or for so many like it, "" where there is room."""
-        for number, cap in enumerate(self._caps):
+        for cap, held in self._caps:
             group = cap.group(item)
-            if group is not None and self._held[number, group] + coming > cap.limit:
+            if group is not None and held[group] + coming > cap.limit:
                 return cap.id
         return ""
 
     def add(self, item: Item) -> None:
-        for number, cap in enumerate(self._caps):
+        for cap, held in self._caps:
             group = cap.group(item)
             if group is not None:
-                self._held[number, group] += 1
+                held[group] += 1
 
 
 def broken(items: Sequence[Item], pins: Sequence[tuple[str, int]], caps: Sequence[Cap]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -19,7 +19,7 @@ from stream.core.events import Attribution, RecommendationList
 from stream.core.items import DIMENSIONS, FloatArray, IntArray
 from stream.core.list_log import LoggedList
 from stream.core.marks import Mark
-from stream.core.release import Ledger
+from stream.core.release import Ledger, to_noise
 from stream.core.signals import Increment
 from stream.core.state import UserState, empty
 from stream.errors import ModelBusy, ModelUnavailable
@@ -198,11 +198,13 @@ class ExactCounts:
     def __init__(self, epsilon: float = 1.0, delta: float = 1e-6, threshold: int = 0) -> None:
         self.epsilon = epsilon
         self.delta = delta
-        self.threshold = threshold
+        self.item_threshold = self.pair_threshold = threshold
 
-    def release(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Leave out low counts."""
-        return {key: count for key, count in counts.items() if count > self.threshold}
+    def release(self, counts: Mapping[str, int], catalogue: Collection[str]) -> dict[str, int]:
+        """Leave out low counts, and items that are not in the catalogue."""
+        items, pairs = to_noise(counts, catalogue)
+        every = {**dict(zip(catalogue, items, strict=True)), **pairs}
+        return {key: count for key, count in every.items() if count > self.pair_threshold}
 
 
 class HashEncoder(_Failing):

@@ -6,7 +6,7 @@ suite on both. Every method that does I/O may raise a subclass of `stream.errors
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -189,16 +189,25 @@ class Noise(Protocol):
     """What makes counts of shoppers differentially private.
 
     `epsilon` and `delta` are what one `release` may tell of a shopper whose absence lowers some counts by 1;
-    `deviation` is the noise's standard deviation; counts that are not above `threshold` with it are left out.
+    `deviation` is the noise's standard deviation. Counts of items and of pairs that are not above
+    `item_threshold` and `pair_threshold` with it are left out: the one to keep out what is mostly noise, the
+    other because already that there is a pair may tell of a shopper.
     """
 
     epsilon: float
     delta: float
     deviation: float
-    threshold: int
+    item_threshold: int
+    pair_threshold: int
 
-    def release(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Add noise to counts and leave out low ones; every call costs its epsilon and delta anew."""
+    def release(self, counts: Mapping[str, int], catalogue: Collection[str]) -> dict[str, int]:
+        """Add noise to counts and leave out low ones; every call costs its epsilon and delta anew.
+
+        Args:
+            counts: see `stream.core.release.Counts.bounded`.
+            catalogue: all items that may be told of, each once, those that nobody touched as well. Nothing
+                that shoppers do may decide it.
+        """
 
 
 class ReleaseLedger(Protocol):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stream.core.learning import OnlineLearner
     from stream.core.policy import Policy
     from stream.evaluation.next_item import Measured, Ranking, Watch, Window
+    from stream.evaluation.replay import Beside
 
 From = Annotated[
     str,
@@ -86,6 +87,7 @@ def measure(
     plain: bool = False,
     watch: Watch | None = None,
     known_until_ms: int = 0,
+    beside: Beside = (),
 ) -> Measured:
     """Replay a log; arguments as of `stream.evaluation.next_item.run`."""
     from stream.cli.reading import clock
@@ -102,6 +104,7 @@ def measure(
         known_until_ms=known_until_ms,
         progress=log.step("replaying", len(log.sessions)),
         watch=watch,
+        beside=beside,
     )
     if not measured.asked.sessions:
         first, last = clock(log.sessions[0].minute_ms), clock(log.sessions[-1].minute_ms)

@@ -24,11 +24,11 @@ app = typer.Typer(
 def release(config: ConfigFile = None, json: Json = False) -> None:
     """Release the last period that is over, where it was not released yet.
 
-    Counts, from the messages of the topic of clicks, how many shoppers touched each item and brought each two
-    items together; adds noise; writes what that may tell of a shopper to the ledger, and the rows that lists
-    read where policy.release.epsilon is above 0. Run it once a day, by a timer: there is no harm in running
-    it more often, or on two machines. What would be more than the budget is refused with exit code 1. A
-    release that was cut short is finished by the next run, with the noise that was drawn.
+    Counts, from the messages of the topic of clicks, how many shoppers touched each item of the catalogue and
+    brought each two items together; adds noise; writes what that may tell of a shopper to the ledger, and the
+    rows that lists read where policy.release.epsilon is above 0. Run it once a day, by a timer: there is no
+    harm in running it more often, or on two machines. What would be more than the budget is refused with exit
+    code 1. A release that was cut short is finished by the next run, with the noise that was drawn.
 
     \b
     Examples:
@@ -49,7 +49,8 @@ def release(config: ConfigFile = None, json: Json = False) -> None:
         noise = told["noise"]
         print(
             f"epsilon {made['epsilon']:.4g}, delta {made['delta']:.3g}: "
-            f"noise of deviation {noise['deviation']:.1f}, counts above {noise['threshold']}"
+            f"noise of deviation {noise['deviation']:.1f}, items above {noise['item_threshold']}, "
+            f"pairs above {noise['pair_threshold']}"
         )
 
 
@@ -114,14 +115,34 @@ async def _release(config: Config) -> dict[str, Any]:
                 ):
                     await counting.add(read.records)
                     progress(read.done, f"{read.done} of {read.total}")
-            made = await releaser.release(period, counting.counts)
+            made = await releaser.release(period, counting.counts, await _catalogue(config))
             told = {"events": counting.events, "shoppers": counting.shoppers}
     return {
         "released": None if made is None else _plain(made),
         "next": day(period_of(now_ms, policy.period_days).first_day),
-        "noise": {"deviation": noise.deviation, "threshold": noise.threshold},
+        "noise": {
+            "deviation": noise.deviation,
+            "item_threshold": noise.item_threshold,
+            "pair_threshold": noise.pair_threshold,
+        },
         **told,
     }
+
+
+async def _catalogue(config: Config) -> list[str]:
+    """The ids of all items there are: what the shop says it sells, whatever shoppers do."""
+    from stream.adapters.kafka_reading import decoded_since
+    from stream.core.release import BETWEEN
+
+    ids: dict[str, bool] = {}
+    async for read in decoded_since(
+        config.kafka,
+        config.topics.items,
+        lambda one: (one.key.decode(), one.value is not None),
+        (AttributeError, UnicodeDecodeError),
+    ):
+        ids.update(read.records)
+    return [item_id for item_id, there in ids.items() if there and BETWEEN not in item_id]
 
 
 async def _budget(config: Config) -> dict[str, Any]:

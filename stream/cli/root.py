@@ -15,6 +15,7 @@ from stream.cli import (
     evaluate_diversity,
     evaluate_fidelity,
     evaluate_off_policy,
+    evaluate_release,
     explain,
     local,
     models,
@@ -64,6 +65,7 @@ app.add_typer(plan.app, name="plan")
 evaluate.app.command("compare")(evaluate_compare.compare)
 evaluate.app.command("diversity")(evaluate_diversity.diversity)
 evaluate.app.command("off-policy")(evaluate_off_policy.off_policy)
+evaluate.app.command("release")(evaluate_release.release)
 evaluate.app.command("fidelity")(evaluate_fidelity.fidelity)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(trainer.app, name="trainer")

@@ -4,7 +4,8 @@ Time is cut into periods. Of a period the release counts, for each item and for 
 shoppers touched them and brought them together (`Counts`). A shopper is in no count twice, and in at most
 `items` and `pairs` of them, chosen by what they did themselves: so the counts with and without all that one
 shopper did in a period differ by 1, in no more than `items + pairs` places. Noise that fits is added
-once (`stream.ports.Noise`). What is done with noised counts afterwards (`fold_released`) tells nothing more.
+once, to all items of the catalogue and to the pairs that there are (`stream.ports.Noise`). What is done with
+noised counts afterwards (`fold_released`) tells nothing more.
 
 A period is released once. What releases of several periods tell together adds up (`spent`).
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -96,6 +97,16 @@ class Counts:
         return dict(found)
 
 
+def to_noise(counts: Mapping[str, int], catalogue: Collection[str]) -> tuple[list[int], dict[str, int]]:
+    """What noise is added to: a count for each item of the catalogue, in its order, and the pairs there are.
+
+    No shopper decides which items those are, and nothing is told of others. Of pairs they do.
+    """
+    return [counts.get(item_id, 0) for item_id in catalogue], {
+        key: count for key, count in counts.items() if BETWEEN in key
+    }
+
+
 def period_of(at_ms: int, days: int) -> Period:
     """The period that a time is in; they follow one another from the epoch on."""
     number = at_ms // (days * DAY_MS)
@@ -108,7 +119,7 @@ def spent(releases: Iterable[Spent], period: Period, days: int) -> tuple[float, 
     return sum(one.epsilon for one in since), sum(one.delta for one in since)
 
 
-def released_increments(counts: Mapping[str, int], period: Period) -> dict[str, Increment]:
+def released_increments(counts: Mapping[str, float], period: Period) -> dict[str, Increment]:
     """What noised counts teach about each item, as if it had happened in the middle of the period.
 
     A pair counts half forward and half backward for both its items, since its order is not released.

@@ -29,10 +29,9 @@ from stream.evaluation.baselines import Baseline, ItemKnn, Popularity
 from stream.evaluation.cold_start import NewItems
 from stream.evaluation.intervals import Bootstrap
 from stream.evaluation.left_out import LeftOut
-from stream.evaluation.replay import LISTS_PER_SESSION, POLICY, ListAsked, Vectors, replay
+from stream.evaluation.replay import LISTS_PER_SESSION, POLICY, Beside, ListAsked, Release, Vectors, replay
 from stream.evaluation.sessions import Session
 from stream.models.loading import Network
-from stream.ports import Noise
 
 Watch = Callable[[ListAsked, FloatArray, Composed], None]
 """Is given each list that is measured: what was asked, the scores of the candidates, the list."""
@@ -205,6 +204,7 @@ def run(
     known_until_ms: int = 0,
     progress: Callable[[int], None] = lambda done: None,
     watch: Watch | None = None,
+    beside: Beside = (),
 ) -> Measured:
     """Replay a log and measure the lists of the window.
 
@@ -215,6 +215,7 @@ def run(
         plain: whether to rank plainly beside it, see `stream.evaluation.baselines`.
         known_until_ms: what began before is not learnt from, since the ranking learnt it already.
         progress: is told how many sessions have ended.
+        beside: what else is released of the signals, for what watches.
     """
     policy = _with_length(policy, window.at)
     sessions = [one for one in sessions if window.to_ms is None or one.minute_ms < window.to_ms]
@@ -243,7 +244,7 @@ def run(
         if ended % 50 == 0 or ended == len(sessions):
             progress(ended)
 
-    for asked in replay(sessions, vectors, choice.wanted, learnt, policy, _noise(policy)):
+    for asked in replay(sessions, vectors, choice.wanted, learnt, policy, _release_of(policy), beside):
         place = target_of(asked)
         rows = features(asked.context, asked.candidates)
         if choice.measured:
@@ -280,8 +281,8 @@ def run(
     )
 
 
-def _noise(policy: Policy) -> Noise | None:
-    """What a policy has signals released with.
+def _release_of(policy: Policy) -> Release | None:
+    """How a policy has signals released.
 
     Raises:
         ConfigError: what adds noise is not installed.
@@ -290,7 +291,7 @@ def _noise(policy: Policy) -> Noise | None:
         return None
     from stream.adapters.opendp_noise import ThresholdedGaussian  # of an extra
 
-    return ThresholdedGaussian(policy.release)
+    return ThresholdedGaussian(policy.release).release
 
 
 def settled_from_ms(sessions: Sequence[Session], window: Window) -> int:

@@ -12,10 +12,10 @@ of the sessions that had ended by then.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,16 +25,16 @@ from stream.core.bots import impossible
 from stream.core.candidates import Candidates, gather, trending
 from stream.core.context import NO_HITS, Context, Hits, rows_needed
 from stream.core.events import ClickEvent, Line, Source
-from stream.core.items import FloatArray, Item
+from stream.core.items import FloatArray, Item, ItemTable
 from stream.core.listing import recommendation_id
-from stream.core.policy import Policy
+from stream.core.policy import Policy, ReleasePolicy
 from stream.core.quality import Quality, assess
 from stream.core.release import Counts, Period, fold_released, period_of, released_increments
 from stream.core.state import UserState, apply, empty
 from stream.evaluation.sessions import Session, Step
 from stream.fakes import ExactIndex, WordIndex
 from stream.lists.list_context import context_of
-from stream.ports import ItemVector, Noise
+from stream.ports import ItemVector
 from stream.telemetry.metrics import Telemetry
 
 POLICY = Policy(exclude_bought_days=0.0)
@@ -46,13 +46,19 @@ ENCODER = "1"
 
 Vectors = Mapping[str, FloatArray]
 """Vectors [384] by the text that they are of."""
+Release = Callable[[Mapping[str, int], Collection[str]], Mapping[str, float]]
+"""Gives what is released of counts and a catalogue, see `stream.ports.Noise.release`."""
+Beside = Sequence[tuple[ReleasePolicy, Sequence[Release]]]
+"""Further releases of the same signals: what is counted, and each way to release it."""
+
+_T = TypeVar("_T")
 
 
 class ListAsked(NamedTuple):
     """One list the replay asks for, and the item that came next; `shown` are the session's items so far.
 
     `sessions_before` is how many sessions of this shopper were known. `again` says what a list would be made
-    from now, had the shopper another state.
+    from now, had the shopper another state, `beside` what it would be made from by each further release.
     """
 
     session: Session
@@ -62,6 +68,7 @@ class ListAsked(NamedTuple):
     shown: tuple[str, ...]
     sessions_before: int
     again: Callable[[UserState], Context]
+    beside: Callable[[], Iterator[Context]]
 
     @property
     def recommendation_id(self) -> str:
@@ -79,13 +86,63 @@ class _Trends:
         self.stale = True
 
 
-class _Releases:
-    """What shoppers teach, held back until its period is over, and then given with noise."""
+class _Signals:
+    """What lists read of what was learnt about items."""
 
-    def __init__(self, noise: Noise, policy: Policy) -> None:
-        self._noise = noise
-        self._policy = policy.release
-        self._counts = Counts(self._policy)
+    def __init__(self, items: ItemTable, min_shoppers: int) -> None:
+        self._items = items
+        self._min_shoppers = min_shoppers
+        self._rows: dict[str, signals.ItemSignals] = {}
+        self._views: dict[str, signals.RowView] = {}
+        self._trends = _Trends()
+
+    def learn(
+        self,
+        taught: Mapping[str, _T],
+        fold: Callable[[signals.ItemSignals | None, _T], signals.ItemSignals],
+    ) -> None:
+        """Fold what was taught into rows."""
+        self.outdate()
+        for item_id, new in taught.items():
+            row = self._rows[item_id] = fold(self._rows.get(item_id), new)
+            self._views.pop(item_id, None)
+            self._fitted_popularity()[self._items.slot(item_id)] = row.popularity
+
+    def outdate(self) -> None:
+        """Have what trends worked out anew, since there may be more items."""
+        self._trends.stale = True
+
+    def rows(self, item_ids: Collection[str]) -> dict[str, signals.RowView]:
+        """The rows of those items of which something was learnt."""
+        for item_id in item_ids:
+            if item_id in self._rows and item_id not in self._views:
+                self._views[item_id] = signals.view(self._rows[item_id], self._items, self._min_shoppers)
+        return {item_id: self._views[item_id] for item_id in item_ids if item_id in self._views}
+
+    def trends(self) -> _Trends:
+        """Popularity of all slots there are, and what trends."""
+        trends = self._trends
+        if trends.stale:
+            trends.trending, trends.trending_by_category = trending(self._items, self._fitted_popularity())
+            trends.stale = False
+        return trends
+
+    def _fitted_popularity(self) -> FloatArray:
+        trends = self._trends
+        missing = len(self._items.available) - len(trends.popularity)
+        if missing:
+            more = np.full((missing, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
+            trends.popularity = np.concatenate([trends.popularity, more])
+        return trends.popularity
+
+
+class _Released:
+    """What shoppers teach, held back until its period is over, and then released in one or several ways."""
+
+    def __init__(self, policy: ReleasePolicy, ways: Sequence[tuple[Release, _Signals]]) -> None:
+        self._policy = policy
+        self._ways = ways
+        self._counts = Counts(policy)
         self._period: Period | None = None
 
     def add(self, shopper: str, at_ms: int, taught: Mapping[str, signals.Increment]) -> None:
@@ -93,34 +150,47 @@ class _Releases:
         if self._period is not None and self._period.holds(at_ms):
             self._counts.add(shopper, taught)
 
-    def until(self, now_ms: int) -> dict[str, signals.Increment]:
-        """What is released by a time."""
+    def until(self, now_ms: int, items: ItemTable) -> None:
+        """Release what is over by a time, of the items that the catalogue has then."""
         period = period_of(now_ms, self._policy.period_days)
         before, self._period = self._period, period
         if before in (None, period):
-            return {}
-        counts, self._counts = self._counts, Counts(self._policy)
-        return released_increments(self._noise.release(counts.bounded()), before)
+            return
+        counts, self._counts = self._counts.bounded(), Counts(self._policy)
+        catalogue = [item.item_id for item in items]
+        for release, learnt in self._ways:
+            learnt.learn(released_increments(release(counts, catalogue), before), fold_released)
 
 
 class Shop:
     """All that the worker keeps, in memory: catalogue, signals, states of shoppers.
 
     Args:
-        noise: what released signals are noised with; None where lists read the signals as they are.
+        release: gives what is released of the signals; None where lists read them as they are.
+        beside: what else to release, for lists to be compared.
     """
 
-    def __init__(self, vectors: Vectors, policy: Policy = POLICY, noise: Noise | None = None) -> None:
-        self._releases = _Releases(noise, policy) if noise else None
+    def __init__(
+        self,
+        vectors: Vectors,
+        policy: Policy = POLICY,
+        release: Release | None = None,
+        beside: Beside = (),
+    ) -> None:
         self._catalog = CatalogView(ExactIndex, WordIndex(), Telemetry(), policy)
         self._policy = policy
         self._vectors = vectors
-        self._rows: dict[str, signals.ItemSignals] = {}
-        self._views: dict[str, signals.RowView] = {}
         self._states: dict[str, UserState] = {}
         self._sessions: dict[str, int] = {}
         self._offset = 0
-        self._trends = _Trends()
+        self._signals = self._no_signals()
+        self._raw = release is None
+        self._released = [] if release is None else [_Released(policy.release, [(release, self._signals)])]
+        self._beside: list[_Signals] = []
+        for counted, ways in beside:
+            signals_of = [self._no_signals() for _ in ways]
+            self._beside += signals_of
+            self._released.append(_Released(counted, list(zip(ways, signals_of, strict=True))))
 
     def lists(self, session: Session) -> Iterator[ListAsked]:
         """Ask for a list after each distinct item of a session but the last."""
@@ -129,11 +199,15 @@ class Shop:
         events = self._events(session)
         for step, event in zip(session.steps, events, strict=True):
             if step.item_id not in shown and shown:
-                again = partial(self._context, at_ms=state.interactions[-1].at_ms)
+                at_ms = state.interactions[-1].at_ms
+                again = partial(self._context, at_ms=at_ms, learnt=self._signals)
                 context = again(state)
                 candidates = gather(context, self._policy)
                 before = self._sessions.get(session.user_id, 0)
-                yield ListAsked(session, context, candidates, step.item_id, tuple(shown), before, again)
+                beside = partial(self._contexts_beside, state, at_ms)
+                yield ListAsked(
+                    session, context, candidates, step.item_id, tuple(shown), before, again, beside
+                )
                 if len(shown) == LISTS_PER_SESSION:
                     return
             shown[step.item_id] = None
@@ -141,14 +215,13 @@ class Shop:
 
     def release(self, now_ms: int) -> None:
         """Let lists read what is released by a time, where signals are released."""
-        for item_id, increment in self._releases.until(now_ms).items() if self._releases else ():
-            self._set(item_id, fold_released(self._rows.get(item_id), increment))
+        for released in self._released:
+            released.until(now_ms, self._catalog.items)
 
     def learn(self, sessions: Sequence[Session]) -> None:
         """Learn from sessions that have ended."""
         if not sessions:
             return
-        self._trends.stale = True
         pending: dict[str, list[signals.Increment]] = {}
         for session in sessions:
             events = self._events(session)
@@ -158,24 +231,21 @@ class Shop:
                 after = apply(state, event, self._policy)
                 if impossible(after, event.at_ms, self._policy) is None:
                     taught = signals.increments(state, after, event, self._policy)
-                    if self._releases:
-                        self._releases.add(session.shopper, event.at_ms, taught)
-                        taught = {}
-                    for item_id, increment in taught.items():
+                    for released in self._released:
+                        released.add(session.shopper, event.at_ms, taught)
+                    for item_id, increment in taught.items() if self._raw else ():
                         pending.setdefault(item_id, []).append(increment)
                 state = _numbered(after, event)
             if session.user_id:
                 self._states[session.user_id] = state
                 self._sessions[session.user_id] = self._sessions.get(session.user_id, 0) + 1
             self._take_items(session)
-        for item_id, new in pending.items():
-            self._set(item_id, signals.fold(self._rows.get(item_id), new))
+        for learnt in (self._signals, *self._beside):
+            learnt.outdate()
+        self._signals.learn(pending, signals.fold)
 
-    def _set(self, item_id: str, row: signals.ItemSignals) -> None:
-        self._trends.stale = True
-        self._rows[item_id] = row
-        self._views.pop(item_id, None)
-        self._fitted_popularity()[self._catalog.items.slot(item_id)] = row.popularity
+    def _no_signals(self) -> _Signals:
+        return _Signals(self._catalog.items, self._policy.min_shoppers)
 
     def _events(self, session: Session) -> list[ClickEvent]:
         """The steps as the worker gets them; offsets go on from what was learnt."""
@@ -219,40 +289,20 @@ class Shop:
         source = Source("items", 0, len(self._catalog.items), first_seen_ms)
         return ItemVector(item, {} if vector is None else {ENCODER: vector}, source)
 
-    def _context(self, state: UserState, at_ms: int) -> Context:
-        if self._trends.stale:
-            popularity = self._fitted_popularity()
-            self._trends.trending, self._trends.trending_by_category = trending(
-                self._catalog.items, popularity
-            )
-            self._trends.stale = False
+    def _context(self, state: UserState, at_ms: int, learnt: _Signals) -> Context:
         return context_of(
             state,
             at_ms,
             catalog=self._catalog,
             space=self._catalog.space,
-            rows={i: self._view(i) for i in rows_needed(state, self._policy) if i in self._rows},
-            trends=self._trends,
+            rows=learnt.rows(rows_needed(state, self._policy)),
+            trends=learnt.trends(),
             policy=self._policy,
             now_ms=at_ms,
         )
 
-    def _view(self, item_id: str) -> signals.RowView:
-        view = self._views.get(item_id)
-        if view is None:
-            view = self._views[item_id] = signals.view(
-                self._rows[item_id], self._catalog.items, self._policy.min_shoppers
-            )
-        return view
-
-    def _fitted_popularity(self) -> FloatArray:
-        """The popularity of all slots there are."""
-        trends = self._trends
-        missing = len(self._catalog.items.available) - len(trends.popularity)
-        if missing:
-            more = np.full((missing, len(signals.POPULARITY_DAYS)), signals.NEGLIGIBLE, np.float32)
-            trends.popularity = np.concatenate([trends.popularity, more])
-        return trends.popularity
+    def _contexts_beside(self, state: UserState, at_ms: int) -> Iterator[Context]:
+        return (self._context(state, at_ms, learnt) for learnt in self._beside)
 
 
 def _numbered(state: UserState, event: ClickEvent) -> UserState:
@@ -266,16 +316,17 @@ def replay(
     wanted: Callable[[Session], bool],
     learnt: Callable[[Session], None] = lambda session: None,
     policy: Policy = POLICY,
-    noise: Noise | None = None,
+    release: Release | None = None,
+    beside: Beside = (),
 ) -> Iterator[ListAsked]:
     """Play all sessions in order of time and yield the lists of those that are wanted.
 
     Args:
         sessions: in order, see `stream.evaluation.sessions.in_order`.
         learnt: is given each session when what it teaches begins to count, in order of time.
-        noise: as of `Shop`.
+        release, beside: as of `Shop`.
     """
-    shop = Shop(vectors, policy, noise)
+    shop = Shop(vectors, policy, release, beside)
     running: list[tuple[int, int, Session]] = []
     numbered = enumerate(sessions)
     for minute_ms, beginning in groupby(numbered, key=lambda one: one[1].minute_ms):

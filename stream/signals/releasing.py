@@ -7,7 +7,7 @@ is cut short after it goes on with the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from stream.core.bots import impossible
@@ -110,8 +110,11 @@ class Releaser:
         period = period_of(running.begin_ms - 1, self._policy.period_days)
         return period if self._may(ledger, period) else None
 
-    async def release(self, period: Period, counts: Counts) -> Spent | None:
+    async def release(self, period: Period, counts: Counts, catalogue: Collection[str]) -> Spent | None:
         """Draw the noise, write down what it costs, and let lists read the result.
+
+        Args:
+            catalogue: see `stream.ports.Noise.release`.
 
         Returns:
             What was spent; None where the period was released meanwhile.
@@ -124,7 +127,7 @@ class Releaser:
         ledger, version = await self._ledger.read()
         if not self._may(ledger, period):
             return None
-        noised = self._noise.release(counts.bounded())
+        noised = self._noise.release(counts.bounded(), catalogue)
         noise = self._noise
         entry = Spent(*period, noise.epsilon, noise.delta, *count_kinds(noised))
         await self._finish(ledger)

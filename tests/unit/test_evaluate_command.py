@@ -119,6 +119,37 @@ def test_two_policies_are_compared_with_paired_intervals(log: Path, cache: Path,
     assert 0.0 <= figures["lists_that_differ"] <= 1.0
 
 
+def test_what_a_release_costs_is_told_apart_by_its_stages(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opendp", reason="needs the extra `private`")
+    policy, log = tmp_path / "daily.toml", write_log(tmp_path / "log.csv", 1_600)
+    policy.write_text("[policy.release]\nperiod_days = 1\nitems = 5\npairs = 5\n")
+    arguments = ["evaluate", "release", "--events", str(log), "--from", "2024-01-02", "--cache", str(cache)]
+    arguments += ["--policy", str(policy), "--epsilon", "1", "--draws", "3", "--json", "-"]
+    arguments += ["--times", "1", "--times", "1000"]
+    figures, again = (found(CliRunner().invoke(app, arguments)) for _ in range(2))
+    assert figures.pop("seconds") >= 0
+    again.pop("seconds")
+    assert again == figures
+    assert figures["release"]["period_days"] == 1
+    raw, late, bounded, *noised = figures["stages"]
+    assert [one["stage"] for one in (raw, late, bounded)] == ["raw signals", "released late", "and bounded"]
+    assert [(one["stage"], one["times"]) for one in noised] == [
+        (stage, times) for times in (1, 1_000) for stage in ("and cut", "and noised")
+    ]
+    _, none, cut, large = noised
+    assert late["items"] >= bounded["items"] > 0
+    assert late["pairs"] > bounded["pairs"] > none["pairs"] == 0
+    # So many shoppers that nothing is cut, and that noise changes little.
+    assert (cut["items"], cut["pairs"]) == (bounded["items"], bounded["pairs"])
+    assert cut["hr_at_20"] == bounded["hr_at_20"]
+    assert cut["against_before"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert large["pairs"] == bounded["pairs"]
+    assert len(large["draws"]) == 3
+    assert large["hr_at_20"]["value"] == pytest.approx(sum(large["draws"]) / 3, abs=1e-4)
+    lost = large["hr_at_20"]["value"] - raw["hr_at_20"]["value"]
+    assert large["against_raw"]["value"] == pytest.approx(lost, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("command", "options", "figure"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from small_log import hashed, read_sessions, write_log
 from stream.core import codec, signals
 from stream.core.items import Item, ItemTable
 from stream.core.policy import DAY_MS, MINUTE_MS, Policy, ReleasePolicy
-from stream.core.release import BETWEEN, period_of, spent
+from stream.core.release import BETWEEN, period_of, spent, to_noise
 from stream.core.state import empty
 from stream.errors import ReleaseRefused, StateUnavailable
 from stream.evaluation.replay import POLICY, ListAsked, replay
@@ -29,6 +29,7 @@ from stream.signals.releasing import Counting, Releaser
 WEEK = period_of(1_767_225_600_000, 7)
 NOW_MS = WEEK.end_ms + MINUTE_MS
 FEW = ReleasePolicy(epsilon=2.0, items=3, pairs=4)
+CATALOGUE = ["mug", "cup", "jar", *"abcdef", "nobody's"]
 
 
 def counted(
@@ -80,11 +81,14 @@ def test_all_that_one_shopper_did_changes_a_bounded_number_of_counts_by_one(
     ]
     with_them = counted(messages).counts.bounded()
     without = counted([one for one in messages if one.key != gone.encode()]).counts.bounded()
-    changes = {key: with_them.get(key, 0) - without.get(key, 0) for key in with_them.keys() | without.keys()}
-    changed = {key for key, change in changes.items() if change}
-    assert set(changes.values()) <= {0, 1}
-    assert sum(BETWEEN not in key for key in changed) <= FEW.items
-    assert sum(BETWEEN in key for key in changed) <= FEW.pairs
+    (items, pairs), (fewer_items, fewer_pairs) = (to_noise(one, CATALOGUE) for one in (with_them, without))
+    item_changes = [count - less for count, less in zip(items, fewer_items, strict=True)]
+    pair_changes = [count - fewer_pairs.get(key, 0) for key, count in pairs.items()]
+    assert set(item_changes + pair_changes) <= {0, 1}
+    assert fewer_pairs.keys() <= pairs.keys()
+    assert sum(item_changes) <= FEW.items
+    assert sum(pair_changes) <= FEW.pairs
+    assert len(items) == len(CATALOGUE)
 
 
 def test_what_counts_is_of_the_period_by_people_who_were_not_erased() -> None:
@@ -116,17 +120,30 @@ def test_the_noise_is_as_wide_as_epsilon_asks_for_and_hides_who_was_alone() -> N
         rho = (policy.items + policy.pairs) / (2 * noise.deviation**2)
         assert 0.99 * epsilon < noise.epsilon <= epsilon * (1 + 1e-9)
         assert noise.epsilon <= rho + 2 * math.sqrt(rho * math.log(1 / half)) <= 1.35 * epsilon
-        beyond = 0.5 * math.erfc((noise.threshold - 1) / noise.deviation / math.sqrt(2))
-        assert beyond * (policy.items + policy.pairs) <= 1.2 * half
+        beyond = 0.5 * math.erfc((noise.pair_threshold - 1) / noise.deviation / math.sqrt(2))
+        assert beyond * policy.pairs <= 1.2 * half
         assert noise.delta <= policy.delta
-        drawn = noise.release({str(key): 100_000 for key in range(10_000)})
-        spread = np.array(list(drawn.values())) - 100_000
-        assert float(spread.std()) == pytest.approx(noise.deviation, rel=0.1)  # 14 standard errors
-        assert abs(float(spread.mean())) < 0.1 * noise.deviation
-        assert min(drawn.values()) > noise.threshold
+        ids = [str(key) for key in range(10_000)]
+        for keys, catalogue in ((ids, ids), ([f"{key}{BETWEEN}" for key in ids], [])):
+            drawn = noise.release(dict.fromkeys(keys, 100_000), catalogue)
+            spread = np.array(list(drawn.values())) - 100_000
+            assert float(spread.std()) == pytest.approx(noise.deviation, rel=0.1)  # 14 standard errors
+            assert abs(float(spread.mean())) < 0.1 * noise.deviation
         named = {f"mug{BETWEEN}cup": 10**6, "mug": 10**7, f"mug{BETWEEN}jar": 10**6, "té\\u0000": 10**6}
-        assert noise.release(named).keys() == named.keys()
-        assert noise.release({"alone": 1}) == {}  # but for one time in some hundred million
+        assert noise.release(named, ["té\\u0000", "mug"]).keys() == named.keys()
+        # But for one time in some hundred million:
+        assert noise.release({f"alone{BETWEEN}too": 1, "unlisted": 10**7}, []) == {}
+
+
+def test_items_that_nobody_touched_get_noise_as_others_do() -> None:
+    noise_module = pytest.importorskip("stream.adapters.opendp_noise", reason="needs the extra `private`")
+    noise = noise_module.ThresholdedGaussian(ReleasePolicy(epsilon=2.0))
+    untouched = [f"i{number}" for number in range(20_000)]
+    noise.item_threshold = round(noise.deviation)  # else next to none would show
+    shown = noise.release({"elsewhere": 10**6}, untouched)
+    assert shown.keys() <= set(untouched)
+    assert min(shown.values()) > noise.item_threshold
+    assert 2_500 < len(shown) < 3_700  # about 3,110 expected; 12 standard errors
 
 
 def _release(releaser: Releaser, log: Sequence[RawMessage], now_ms: int = NOW_MS) -> Any:
@@ -136,7 +153,7 @@ def _release(releaser: Releaser, log: Sequence[RawMessage], now_ms: int = NOW_MS
             return None
         counting = Counting(MemoryStateStore(), Policy(release=FEW), period)
         await counting.add(log)
-        return await releaser.release(period, counting.counts)
+        return await releaser.release(period, counting.counts, CATALOGUE)
 
     return asyncio.run(run())
 
@@ -164,7 +181,7 @@ def test_a_release_that_was_cut_short_goes_on_with_the_noise_that_was_drawn() ->
     class Drawn(ExactCounts):
         times = 0
 
-        def release(self, counts: Mapping[str, int]) -> dict[str, int]:
+        def release(self, counts: Mapping[str, int], catalogue: Collection[str]) -> dict[str, int]:
             self.times += 1
             return {key: count + self.times for key, count in counts.items()}
 
@@ -201,9 +218,9 @@ def test_what_is_more_than_the_budget_is_refused_until_earlier_releases_are_long
 
 def test_of_two_who_release_at_once_only_one_does() -> None:
     class Late(ExactCounts):
-        def release(self, counts: Mapping[str, int]) -> dict[str, int]:
+        def release(self, counts: Mapping[str, int], catalogue: Collection[str]) -> dict[str, int]:
             ledger.version += 1  # the other one wrote meanwhile
-            return super().release(counts)
+            return super().release(counts, catalogue)
 
     ledger, rows = MemoryReleaseLedger(), MemorySignalStore()
     with pytest.raises(ReleaseRefused, match="nothing was kept"):
@@ -219,7 +236,10 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> list[Session]:
 def _lists(sessions: list[Session], policy: Policy, noise: ExactCounts | None = None) -> list[ListAsked]:
     asked = {session.session_id for session in sessions[::4]}
     vectors = hashed(texts(sessions))
-    return list(replay(sessions, vectors, lambda one: one.session_id in asked, policy=policy, noise=noise))
+    release = None if noise is None else noise.release
+    return list(
+        replay(sessions, vectors, lambda one: one.session_id in asked, policy=policy, release=release)
+    )
 
 
 def test_lists_read_what_was_released_and_nothing_else(sessions: list[Session]) -> None:

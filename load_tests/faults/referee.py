@@ -26,6 +26,7 @@ from stream.errors import InvalidMessage
 from stream.process.endings import Ending
 
 ZOMBIE = "a list of a worker that was stopped beyond its session came after its successor's"
+EXPIRED = "a list of a worker whose session ended while Kafka was away came after its successor's"
 STALE = "the last list names an older event than the newest, which an earlier list answered"
 REPEATED = "a list was published twice, byte for byte"
 UNUSED = "a sequence was reserved and never used"
@@ -204,6 +205,8 @@ def _of_sequences(evidence: Evidence, lists: list[Published], counted: Counter[s
         if sequence < highest:
             if _of_a_zombie(evidence, one):
                 counted[ZOMBIE] += 1
+            elif _of_an_expired_session(evidence, one):
+                counted[EXPIRED] += 1
             else:
                 said = f"sequence {sequence} came after {highest}, at offset {one.offset}"
                 yield Difference("a sequence went back", one.made.user_id, said, _source(one))
@@ -217,6 +220,20 @@ def _of_a_zombie(evidence: Evidence, one: Published) -> bool:
         and incident.ended_ms - incident.begun_ms > SESSION_TIMEOUT_S * 1_000
         and one.made.generated_at <= incident.begun_ms + CLOCK_MS
         and one.appended_ms >= incident.ended_ms - CLOCK_MS
+        for incident in evidence.incidents
+    )
+
+
+def _of_an_expired_session(evidence: Evidence, one: Published) -> bool:
+    """Whether a list was published as Kafka came back after longer than a session.
+
+    It knows none of the group's members then; each learns from its next heartbeat that others have its work.
+    """
+    return any(
+        incident.kind in KAFKA_AWAY
+        and incident.ended_ms - incident.begun_ms > SESSION_TIMEOUT_S * 1_000
+        and incident.begun_ms <= one.made.generated_at
+        and one.appended_ms <= incident.ended_ms + SESSION_TIMEOUT_S * 1_000
         for incident in evidence.incidents
     )
 

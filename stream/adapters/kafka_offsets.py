@@ -18,7 +18,7 @@ async def read_logs(kafka: Kafka, group: str, places: Collection[Place]) -> dict
     """Read the bounds of partitions, and the offsets of a group with their notes.
 
     Raises:
-        Unavailable: Kafka did not answer, or a topic does not exist.
+        Unavailable: Kafka did not answer, still loads the offsets of the group, or has no such topic.
     """
     wanted = [TopicPartition(*place) for place in places]
     if not wanted:
@@ -26,6 +26,10 @@ async def read_logs(kafka: Kafka, group: str, places: Collection[Place]) -> dict
     try:
         async with admin(kafka) as client:
             committed = await client.list_consumer_group_offsets(group, partitions=wanted)
+        if unsaid := sum(one not in committed for one in wanted):
+            # aiokafka passes over an error about the whole group, such as that its offsets are being loaded
+            # after a restart of the broker. Taken for a group that never committed, all would be read again.
+            raise Unavailable(f"Kafka does not tell yet how far {group} is in {unsaid} of its partitions")
         # After the group's offsets: whatever it has committed lies before the end that is read now.
         async with consumer(kafka) as reader:
             first = await reader.beginning_offsets(wanted)
@@ -34,8 +38,8 @@ async def read_logs(kafka: Kafka, group: str, places: Collection[Place]) -> dict
         raise Unavailable(f"Kafka did not tell how far {group} is: {error!r}") from error
     logs = {}
     for one in wanted:
-        at = committed.get(one)
-        is_known = at is not None and at.offset >= 0
+        at = committed[one]
+        is_known = at.offset >= 0
         logs[one.topic, one.partition] = Log(
             first[one], end[one], at.offset if is_known else None, at.metadata or "" if is_known else ""
         )

@@ -12,7 +12,7 @@ from faults.evidence import Commits, Evidence, Incident, Letter, Published
 from faults.lives import Former, Lives
 from faults.publisher import Acknowledged
 from faults.recovery import recovery_s
-from faults.referee import FORGOTTEN, GAVE_UP, STALE, UNUSED, ZOMBIE, judge, read_events, recount
+from faults.referee import EXPIRED, FORGOTTEN, GAVE_UP, STALE, UNUSED, ZOMBIE, judge, read_events, recount
 from faults.shoppers import Message
 from faults.story import tell
 from faults.workers import Ended
@@ -132,6 +132,21 @@ def test_a_zombie_s_late_list_is_counted_apart() -> None:
     verdict = judge(replace(sound(EVENTS, [LISTS[0], LISTS[2], late]), incidents=[zombie]))
     assert verdict.differences == []
     assert verdict.counted == {ZOMBIE: 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "away_ms", "counted"),
+    [("kill-kafka", 8_000, {EXPIRED: 1}), ("kill-kafka", 2_000, {}), ("kill-redis", 8_000, {})],
+)
+def test_a_late_list_of_a_session_that_ended_while_kafka_was_away_is_counted_apart(
+    kind: str, away_ms: int, counted: dict[str, int]
+) -> None:
+    back_ms = T0 + 1_000 + away_ms
+    late = LISTS[1]._replace(offset=3, appended_ms=back_ms + 500)
+    away = Incident(kind, "", T0 + 1_000, back_ms)
+    verdict = judge(replace(sound(EVENTS, [LISTS[0], LISTS[2], late]), incidents=[away]))
+    assert verdict.counted == counted
+    assert {one.what for one in verdict.differences} == (set() if counted else {"a sequence went back"})
 
 
 def test_a_sequence_of_two_lists_is_found() -> None:

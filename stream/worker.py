@@ -28,7 +28,7 @@ from stream.adapters.kafka_topics import require_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_client import Client
 from stream.adapters.redis_kept_lists import RedisKeptLists
-from stream.adapters.redis_ledger import released_signals
+from stream.adapters.redis_ledger import RedisReleaseLedger, released_signals
 from stream.adapters.redis_marks import RedisMarkStore
 from stream.adapters.redis_signals import RedisSignalStore
 from stream.adapters.redis_state import RedisStateStore
@@ -71,6 +71,7 @@ from stream.process.life import (
 from stream.process.progress import Progress, Work
 from stream.signals.item_signals import SignalFolder
 from stream.signals.learnt import LearntItems
+from stream.signals.releasing import show_budget
 from stream.telemetry.metrics import StatusServer, Telemetry
 from stream.telemetry.tracing import NOT_TRACED, Traces
 
@@ -358,6 +359,10 @@ class Worker:
         run_until_closed(parts, _every(PIN_S, "versions that serve", control.pin))
         run_until_closed(parts, _every(REPORT_S, "this worker's report", control.report))
         run_until_closed(parts, _every(MEMORY_S, "the memory of Redis", _shown(redis, telemetry)))
+        if config.policy.release.epsilon:
+            ledger = RedisReleaseLedger(redis, config.redis.key_prefix)
+            show = partial(show_budget, ledger, config.policy.release, _now_ms, telemetry)
+            run_until_closed(parts, _every(MEMORY_S, "the ledger of releases", show))
         for commits in self._marked:
             run_until_closed(parts, _every(MARKS_S, "marks", commits.check))
         gc.freeze()

@@ -148,13 +148,12 @@ async def _catalogue(config: Config) -> list[str]:
 async def _budget(config: Config) -> dict[str, Any]:
     from stream.adapters.redis_client import connect
     from stream.adapters.redis_ledger import RedisReleaseLedger
-    from stream.core.release import period_of, spent
+    from stream.core.release import spent_at
 
     policy = config.policy.release
     async with connect(config.redis) as client:
         ledger, _ = await RedisReleaseLedger(client, config.redis.key_prefix).read()
-    running = period_of(time.time_ns() // 1_000_000, 1)
-    epsilon, delta = spent(ledger.releases, running, policy.budget_days)
+    epsilon, delta = spent_at(ledger.releases, time.time_ns() // 1_000_000, policy.budget_days)
     return {
         "releases": [_plain(one) for one in ledger.releases],
         "days": policy.budget_days,

@@ -113,6 +113,11 @@ def period_of(at_ms: int, days: int) -> Period:
     return Period(number * days, (number + 1) * days)
 
 
+def spent_at(releases: Iterable[Spent], now_ms: int, days: int) -> tuple[float, float]:
+    """Add up what was spent by the day of a time, as `spent` does by the first day of a period."""
+    return spent(releases, period_of(now_ms, 1), days)
+
+
 def spent(releases: Iterable[Spent], period: Period, days: int) -> tuple[float, float]:
     """Add up epsilon and delta of the releases whose periods begin less than `days` before a period."""
     since = [one for one in releases if one.first_day > period.first_day - days]

@@ -7,7 +7,7 @@ is cut short after it goes on with the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from stream.core.bots import impossible
@@ -23,11 +23,13 @@ from stream.core.release import (
     period_of,
     released_increments,
     spent,
+    spent_at,
 )
 from stream.core.signals import increments
 from stream.core.state import UserState, apply, empty
 from stream.errors import InvalidMessage, ReleaseRefused, StateUnavailable
 from stream.ports import Noise, RawMessage, ReleaseLedger, SignalStore, StateStore, VersionedSignals
+from stream.telemetry.metrics import Telemetry
 
 CONFLICT_ROUNDS = 5
 ROWS_AT_ONCE = 500
@@ -182,6 +184,20 @@ class Releaser:
                 "policy.release.budget_epsilon higher (docs/privacy.md)"
             )
         return True
+
+
+async def show_budget(
+    ledger: ReleaseLedger, policy: ReleasePolicy, now_ms: Callable[[], int], telemetry: Telemetry
+) -> None:
+    """Tell the metrics what the releases that lists read cost, and how old the newest is.
+
+    Raises:
+        StateUnavailable: the ledger could not be read.
+    """
+    releases = (await ledger.read())[0].releases
+    epsilon, _ = spent_at(releases, now_ms(), policy.budget_days)
+    ended_ms = Period(releases[-1].first_day, releases[-1].end_day).end_ms if releases else None
+    telemetry.show_releases(epsilon, policy.budget_epsilon, ended_ms)
 
 
 def day(number: int) -> str:

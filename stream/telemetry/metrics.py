@@ -288,7 +288,25 @@ class Telemetry(ProcessTelemetry):
             "NaN until told",
             registry=self.registry,
         )
-        for gauge in (self.redis_used, self.redis_most, self.redis_evicted):
+        self.release_spent = Gauge(
+            "streamrec_release_epsilon_spent",
+            "Epsilon of the releases that count in the budget; NaN where lists read none, or until known",
+            registry=self.registry,
+        )
+        self.release_allowed = Gauge(
+            "streamrec_release_epsilon_allowed",
+            "Epsilon that the budget has; NaN where lists read no releases, or until known",
+            registry=self.registry,
+        )
+        self.release_ended = Gauge(
+            "streamrec_release_end_timestamp_seconds",
+            "End of the last period that lists read a release of; NaN where there is none",
+            registry=self.registry,
+        )
+        for gauge in (
+            *(self.redis_used, self.redis_most, self.redis_evicted),
+            *(self.release_spent, self.release_allowed, self.release_ended),
+        ):
             gauge.set(nan)
         self.redis_errors = Counter(
             "streamrec_redis_errors",
@@ -318,6 +336,13 @@ class Telemetry(ProcessTelemetry):
         self.redis_used.set(memory.used_bytes)
         self.redis_most.set(memory.max_bytes)
         self.redis_evicted.set(memory.evicted)
+
+    def show_releases(self, spent: float, allowed: float, ended_ms: int | None) -> None:
+        """Take over what releases cost and may cost, and when the period of the newest ended, if any."""
+        self.release_spent.set(spent)
+        self.release_allowed.set(allowed)
+        if ended_ms is not None:
+            self.release_ended.set(ended_ms / 1000)
 
     def show_index(self, vectors: Mapping[str, int], serving: str) -> None:
         """Take over how many items have a vector of each version, and which one lists are made from."""

@@ -24,7 +24,8 @@ from stream.evaluation.replay import POLICY, ListAsked, replay
 from stream.evaluation.sessions import Session, texts
 from stream.fakes import ExactCounts, MemoryReleaseLedger, MemorySignalStore, MemoryStateStore
 from stream.ports import RawMessage
-from stream.signals.releasing import Counting, Releaser
+from stream.signals.releasing import Counting, Releaser, show_budget
+from stream.telemetry.metrics import Telemetry
 
 WEEK = period_of(1_767_225_600_000, 7)
 NOW_MS = WEEK.end_ms + MINUTE_MS
@@ -214,6 +215,29 @@ def test_what_is_more_than_the_budget_is_refused_until_earlier_releases_are_long
     assert _release(releaser, [], NOW_MS + 4 * week_ms)
     last = period_of(NOW_MS + 3 * week_ms, 7)
     assert spent(ledger.ledger.releases, last, 28) == (8.0, 2e-6)
+
+
+def test_metrics_tell_what_was_spent_of_what_and_how_old_the_release_is() -> None:
+    policy = ReleasePolicy(epsilon=3.0, budget_epsilon=8.0, budget_days=28)
+    ledger, noise, telemetry = MemoryReleaseLedger(), ExactCounts(epsilon=3.0), Telemetry()
+
+    def told(now_ms: int) -> list[float | None]:
+        asyncio.run(show_budget(ledger, policy, lambda: now_ms, telemetry))
+        return [
+            telemetry.registry.get_sample_value(f"streamrec_release_{name}")
+            for name in ("epsilon_spent", "epsilon_allowed", "end_timestamp_seconds")
+        ]
+
+    *budget, ended_s = told(NOW_MS)
+    assert budget == [0.0, 8.0]
+    assert ended_s is not None
+    assert math.isnan(ended_s)
+    releaser = Releaser(ledger, MemorySignalStore(), noise, policy)
+    for week in range(2):
+        assert _release(releaser, [], NOW_MS + 7 * week * DAY_MS)
+    last_s = WEEK.end_ms / 1000 + 7 * DAY_MS / 1000
+    assert told(NOW_MS + 7 * DAY_MS) == [6.0, 8.0, last_s]
+    assert told(NOW_MS + 90 * DAY_MS) == [0.0, 8.0, last_s]
 
 
 def test_of_two_who_release_at_once_only_one_does() -> None:

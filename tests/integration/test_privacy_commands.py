@@ -26,11 +26,12 @@ SHOPPERS = 60
 
 def test_a_period_is_released_from_the_topic_once_and_lists_can_read_it(stack: Any) -> None:
     name = uuid.uuid4().hex[:8]
-    release = {"epsilon": 8, "period_days": 1, "items": 2, "pairs": 1}
+    release = {"epsilon": 8, "period_days": 1, "items": 3, "pairs": 1}
     env = {
         **stack.environment,
         "STREAMREC_REDIS__KEY_PREFIX": f"{name}:",
         "STREAMREC_TOPICS__CLICKS": f"clicks-{name}",
+        "STREAMREC_TOPICS__ITEMS": f"items-{name}",
         "STREAMREC_POLICY__RELEASE": json.dumps(release),
     }
     config = load_config(env=env)
@@ -43,11 +44,16 @@ def test_a_period_is_released_from_the_topic_once_and_lists_can_read_it(stack: A
     async def prepare() -> None:
         await create_topics(config)
         async with producer(config.kafka) as sender:
+            for item in ("mug", "cup", "withdrawn"):
+                await sender.send(
+                    config.topics.items, json.dumps({"item_id": item}).encode(), key=item.encode()
+                )
+            await sender.send(config.topics.items, None, key=b"withdrawn")
             days_ms = today_ms - DAY_MS, today_ms  # so that it does not matter whether a day ends meanwhile
             for day, day_ms in enumerate(days_ms):
                 for who in range(SHOPPERS):
-                    for place, item in enumerate(("mug", "cup")):
-                        offset = 2 * (who + day * SHOPPERS) + place
+                    for place, item in enumerate(("mug", "cup", "withdrawn")):
+                        offset = 3 * (who + day * SHOPPERS) + place
                         message = raw_click(f"shopper-{who}", item, offset=offset, at_ms=day_ms + place)
                         await sender.send(
                             config.topics.clicks,
@@ -64,7 +70,7 @@ def test_a_period_is_released_from_the_topic_once_and_lists_can_read_it(stack: A
 
     asyncio.run(prepare())
     told = privacy("release")
-    assert (told["events"], told["shoppers"]) == (2 * SHOPPERS, SHOPPERS)
+    assert (told["events"], told["shoppers"]) == (3 * SHOPPERS, SHOPPERS)
     assert (told["released"]["items"], told["released"]["pairs"]) == (2, 1)
     assert asyncio.run(neighbours()) == {"mug": ("cup",), "cup": ("mug",)}
     spent = privacy("budget")

@@ -85,16 +85,14 @@ def _tables(found: dict[str, Any]) -> RenderableType:
 
     at = found["at"]
     table = Table(
-        *("", "items / pairs", f"HR@{at}", "against raw", "stage"),
+        *("epsilon, shop", "items / pairs", f"HR@{at}", "against raw", "stage"),
         title=f"{found['lists']} lists, releases of {found['release']['period_days']} days",
     )
     for row in found["stages"]:
         lost, step = row.get("against_raw"), row.get("against_before")
         table.add_row(
-            f"epsilon {row['epsilon']:g}, x {row['times']}, {row['stage']}"
-            if "epsilon" in row
-            else row["stage"],
-            f"{row['items']:g} / {row['pairs']:g}" if "items" in row else "",
+            f"{row['epsilon']:g}, x {row['times']}, {row['stage']}" if "epsilon" in row else row["stage"],
+            f"{row['items']:.0f} / {row['pairs']:.0f}" if "items" in row else "",
             f"{row[f'hr_at_{at}']['value']:.4f}",
             f"{lost['value']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}]" if lost else "",
             f"{step['value']:+.3f}" if step else "",

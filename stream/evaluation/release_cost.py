@@ -32,9 +32,9 @@ from stream.ports import Noise
 
 RAW = "raw signals"
 LATE = "released late"
-BOUNDED = "and bounded"
-CUT = "and cut"
-NOISED = "and noised"
+BOUNDED = "bounded"
+CUT = "cut"
+NOISED = "noised"
 UNBOUNDED = {"items": 1_000, "pairs": 10_000}
 """More than a shopper does in a period; as much as the policy takes."""
 

@@ -132,9 +132,9 @@ def test_what_a_release_costs_is_told_apart_by_its_stages(cache: Path, tmp_path:
     assert again == figures
     assert figures["release"]["period_days"] == 1
     raw, late, bounded, *noised = figures["stages"]
-    assert [one["stage"] for one in (raw, late, bounded)] == ["raw signals", "released late", "and bounded"]
+    assert [one["stage"] for one in (raw, late, bounded)] == ["raw signals", "released late", "bounded"]
     assert [(one["stage"], one["times"]) for one in noised] == [
-        (stage, times) for times in (1, 1_000) for stage in ("and cut", "and noised")
+        (stage, times) for times in (1, 1_000) for stage in ("cut", "noised")
     ]
     _, none, cut, large = noised
     assert late["items"] >= bounded["items"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from stream.core.items import BoolArray, FloatArray, IntArray
 from stream.core.vectors import ItemVectors
 from stream.ports import NearestIndex
 
+_editions = itertools.count()
 LOADED_AT_ONCE = 1_000
 """Vectors that go into an index while nothing else is asked of the thread that does it."""
 
@@ -37,6 +39,8 @@ class VectorSpace(ItemVectors):
         self._findable: BoolArray = np.zeros(len(self.has_vector), np.bool_)
         self._changed: set[int] = set()
         self.collecting = collecting
+        self.edition = next(_editions)
+        """Another one after every change, and in every space: as long as it stays, so does what is near."""
 
     def put(self, slot: int, vector: FloatArray, *, findable: bool = True) -> None:
         """Add or replace the vector [384] of a slot; one that is not `findable` is near to nothing."""
@@ -60,7 +64,7 @@ class VectorSpace(ItemVectors):
         for start in range(0, len(slots), LOADED_AT_ONCE):
             some = slots[start : start + LOADED_AT_ONCE]
             await asyncio.to_thread(index.load, some, self.vectors[some])
-        self._index, self.collecting = index, False
+        self._index, self.collecting, self.edition = index, False, next(_editions)
         for slot in self._changed:
             self._note(slot, bool(self._findable[slot]))
         self._changed.clear()
@@ -69,6 +73,7 @@ class VectorSpace(ItemVectors):
         while slot >= len(self._findable):
             self._findable = np.concatenate([self._findable, np.zeros_like(self._findable)])
         self._findable[slot] = findable
+        self.edition = next(_editions)
         if self.collecting:
             self._changed.add(slot)
         elif findable:

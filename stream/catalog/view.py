@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from stream.catalog.vector_space import VectorSpace
-from stream.core.context import Hits
+from stream.core.context import NO_HITS, Hits
 from stream.core.events import Source
 from stream.core.items import (
     FloatArray,
@@ -31,7 +31,7 @@ NEW_AFTER_MINUTES = 1
 """An item that came this long after the first item of the catalogue was not part of its first load."""
 NEW_KEPT = 50
 MATCHING_KEPT = 1_000
-"""Queries of which is remembered what their words match."""
+"""Queries of which is remembered what their words match, and what is near them."""
 
 
 class CatalogView:
@@ -69,6 +69,7 @@ class CatalogView:
         self._began_ms: int | None = None
         self._new: dict[str, int] = {}
         self._matching: OrderedDict[tuple[str, int], Hits] = OrderedDict()
+        self._near: OrderedDict[tuple[bytes, int], tuple[int, Hits]] = OrderedDict()
 
     def serve(self, serving: Serving) -> list[str]:
         """Take in which versions of the encoder serve; return those whose space is new and still empty."""
@@ -153,9 +154,23 @@ class CatalogView:
             if (slot := self.items.slot(item_id)) is not None
         ]
         slots, scores = zip(*found, strict=True) if found else ((), ())
-        hits = Hits(np.array(slots, np.int32), np.array(scores, np.float32))
-        for column in hits:
-            column.setflags(write=False)
+        return _shared(Hits(np.array(slots, np.int32), np.array(scores, np.float32)))
+
+    def near_query(self, space: VectorSpace, vector: FloatArray, limit: int) -> Hits:
+        """The items nearest to the vector [384] of a query, with their cosines.
+
+        Remembered as what its words match is, until a vector of the space changes.
+        """
+        asked = vector.tobytes(), limit
+        edition, hits = self._near.get(asked, (-1, NO_HITS))
+        self._telemetry.count_lookups("nearest", 1, int(edition != space.edition))
+        if edition != space.edition:
+            [found] = space.search(vector[None], limit)
+            hits = _shared(Hits(*found))
+            self._near[asked] = space.edition, hits
+        self._near.move_to_end(asked)
+        if len(self._near) > MATCHING_KEPT:
+            self._near.popitem(last=False)
         return hits
 
     def source_of(self, item_id: str) -> Source | None:
@@ -313,3 +328,10 @@ class CatalogView:
         if len(self._new) > 2 * NEW_KEPT:
             newest = sorted(self._new.items(), key=lambda entry: -entry[1])[:NEW_KEPT]
             self._new = dict(newest)
+
+
+def _shared(hits: Hits) -> Hits:
+    """Hits that several lists are made from."""
+    for column in hits:
+        column.setflags(write=False)
+    return hits

@@ -69,7 +69,7 @@ def context_of(
     """
     items = catalog.items
     session, taste = session_vector(state, items, space, policy), taste_vector(state, items, space)
-    wanted = [vector for vector in (session, taste, query_vector) if vector is not None]
+    wanted = [vector for vector in (session, taste) if vector is not None]
     near = iter(space.search(np.stack(wanted), NEAREST)) if wanted else iter(())
     if state.interactions:
         in_view |= {state.interactions[-1].item_id}
@@ -91,6 +91,6 @@ def context_of(
         query=search,
         query_vector=query_vector,
         lexical=catalog.matching(search.query, LEXICAL) if search else NO_HITS,
-        near_query=NO_HITS if query_vector is None else Hits(*next(near)),
+        near_query=NO_HITS if query_vector is None else catalog.near_query(space, query_vector, NEAREST),
         rules=rules,
     )

@@ -479,6 +479,31 @@ def test_what_words_match_is_found_once_until_the_catalogue_changes() -> None:
     assert (sorted(found()), text.searches) == (["cup", "pot"], 3)
 
 
+def test_what_is_near_a_query_is_found_once_until_a_vector_changes() -> None:
+    telemetry = Telemetry()
+    view = CatalogView(ExactIndex, WordIndex(), telemetry)
+    view.serve(Serving("1", candidate="2"))
+    view.apply([("mug", item_vector("mug", vector=direction(1))), ("cup", item_vector("cup"))])
+
+    def looked_up() -> list[float | None]:
+        results = ({"cache": "nearest", "result": result} for result in ("hit", "miss"))
+        return [telemetry.registry.get_sample_value("streamrec_cache_lookups_total", of) for of in results]
+
+    def found() -> list[str]:
+        hits = view.near_query(view.space, direction(1), 1)
+        return [view.items.at(slot).item_id for slot in hits.slots.tolist()]
+
+    assert (found(), found(), looked_up()) == (["mug"], ["mug"], [1, 1])
+    view.apply([("mug", item_vector("mug", vector=direction(2)))])
+    view.apply([("pot", item_vector("pot", vector=direction(1)))])
+    assert (found(), looked_up()) == (["pot"], [1, 2])
+    view.apply([("pot", None)])
+    assert (found() != ["pot"], looked_up()) == (True, [1, 3])
+    view.apply([("cup", item_vector("cup")._replace(vectors={"2": direction(1)}))])
+    view.serve(Serving("2", previous="1", at_once=True))
+    assert (view.space.version, found(), looked_up()) == ("2", ["cup"], [1, 4])
+
+
 def test_a_worker_begins_with_the_version_that_encoded_most() -> None:
     view = CatalogView(ExactIndex, WordIndex(), Telemetry())
     view.serve(Serving("2", previous="1"))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import NOW_MS, click, item_vector, raw_click, raw_item, raw_removal, search, source
+from builders import NOW_MS, click, direction, item_vector, raw_click, raw_item, raw_removal, search, source
 from shops import Shop
 
 from stream.adapters.kafka_follower import TopicFollower
@@ -141,6 +141,14 @@ def test_what_words_match_is_remembered_of_so_many_queries(monkeypatch: pytest.M
     for query in ("mug", "red", "mug", "blue"):
         view.matching(query, 5)
     assert list(view._matching) == [("mug", 5), ("blue", 5)]
+
+
+def test_what_is_near_is_remembered_of_so_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.catalog.view.MATCHING_KEPT", 2)
+    view = CatalogView(ExactIndex, WordIndex(), Telemetry())
+    for query in (1, 2, 1, 3):
+        view.near_query(view.space, direction(query), 5)
+    assert list(view._near) == [(direction(query).tobytes(), 5) for query in (1, 3)]
 
 
 def test_only_so_many_refused_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,10 +37,9 @@ from stream.local.stack import Stack
 
 CACHES = {"queries": "encode", "pairs": "cross_encode", "rows": "load"}
 """The caches of a worker, and the stage in which what is not there is waited for."""
-MODELS = ("encoder", "cross_encoder")
-"""Those whose answers Triton remembers."""
 COUNTED = tuple(
-    f"{what}_per_model_total" for what in ("num_hits", "num_misses", "hit_duration", "miss_duration")
+    f"nv_cache_{what}_per_model_total/encoder"
+    for what in ("num_hits", "num_misses", "hit_duration", "miss_duration")
 )
 
 
@@ -82,16 +81,11 @@ async def measure(stack: Stack, folder: Path, given: argparse.Namespace) -> list
             f"  {cache + ':':9s} {hits + misses:7.0f} looked up, {_share(hits, hits + misses)} known; "
             f"{waited_s / misses * 1e3 if misses else 0:.2f} ms of the stage `{stage}` for each that was not"
         )
-    for model in MODELS:
-        grew = {
-            name: after.get(f"nv_cache_{name}/{model}", 0.0) - before.get(f"nv_cache_{name}/{model}", 0.0)
-            for name in COUNTED
-        }
-        hits, misses, hit_us, miss_us = (grew[name] for name in COUNTED)
-        lines.append(
-            f"  Triton, {model}: {hits + misses:.0f} asked, {_share(hits, hits + misses)} known; "
-            f"{hit_us / 1e3:.1f} ms for those, {miss_us / 1e3:.1f} ms for looking up and keeping the others"
-        )
+    hits, misses, hit_us, miss_us = (after.get(name, 0.0) - before.get(name, 0.0) for name in COUNTED)
+    lines.append(
+        f"  Triton, encoder: {hits + misses:.0f} asked, {_share(hits, hits + misses)} known; "
+        f"{hit_us / 1e3:.1f} ms for those, {miss_us / 1e3:.1f} ms for looking up and keeping the others"
+    )
     return lines
 
 

@@ -99,18 +99,6 @@ def test_requests_of_any_number_and_length_that_wait_are_one_forward(on_cross_en
     on_cross_encoder(body)
 
 
-def test_a_repeated_request_is_answered_from_the_cache(on_cross_encoder: Any) -> None:
-    async def body(cross_encoder: CrossEncoder) -> None:
-        pair = ("red mug", fresh())
-        first = await cross_encoder.score(pair)
-        before = await cross_encoder.served()
-        again = await cross_encoder.score(pair)
-        await cross_encoder.served_once(lambda counts: counts.cache_hits == before.cache_hits + 1)
-        np.testing.assert_array_equal(first, again)
-
-    on_cross_encoder(body)
-
-
 @pytest.mark.parametrize(("place", "name"), [(0, "LEFT"), (1, "RIGHT")])
 def test_a_bad_request_among_good_ones_fails_alone(on_cross_encoder: Any, place: int, name: str) -> None:
     async def body(cross_encoder: CrossEncoder) -> None:

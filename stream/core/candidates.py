@@ -7,7 +7,7 @@ as columns, on which `stream.core.ranking` and `stream.core.explain` do arithmet
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import takewhile
 
 import numpy as np
@@ -36,10 +36,9 @@ class Candidates:
     `recent` [N] is the cosine with the session of the last weeks, `following` and `following_share` [N] how
     much came right after the newest item, `companions` [N] the nearness in past sessions like this one.
     `bought_ms` and `touched_ms` [N] are when the shopper last bought or touched it before this session, 0
-    for never; `touches` [N] how often that is remembered; `transition` [N] how often it came near one
-    of the session's items then, `followed` and `followed_newest` [N] how often after one and right after the
-    newest; `visits_ago` [N] how many sessions ago it was last touched, `visits_with` [N] in how many, 0 for
-    never. `visits` is how many past sessions are known and `rhythm_days` what lies between two.
+    for never. `past` [6, N] is 0 for those: how often that is remembered; how often it came near one of the
+    session's items then, after one, and right after the newest; how many sessions ago it was last touched,
+    and in how many. `visits` is how many past sessions are known and `rhythm_days` what lies between two.
     `cosine_*` [N] are 0 where a vector is missing, `bm25` [N] is divided by
     the best. `offered` [N] has one bit for each of `OFFERS` that named the candidate. `seen` [N] marks items
     of the session, which are there only to fill up a list that would be too short.
@@ -57,12 +56,7 @@ class Candidates:
     companions: FloatArray
     bought_ms: NDArray[np.int64]
     touched_ms: NDArray[np.int64]
-    touches: FloatArray
-    transition: FloatArray
-    followed: FloatArray
-    followed_newest: FloatArray
-    visits_ago: FloatArray
-    visits_with: FloatArray
+    past: FloatArray
     visits: int
     rhythm_days: float
     cosine_rows: FloatArray
@@ -78,7 +72,8 @@ class Candidates:
 
     def only(self, at: NDArray[np.intp]) -> Candidates:
         """Those at some positions, in that order."""
-        return replace(self, **{name: getattr(self, name).take(at, axis=-1) for name in _COLUMNS})
+        columns = {name: getattr(self, name).take(at, axis=-1) for name in _COLUMNS}
+        return Candidates(**columns, **{name: getattr(self, name) for name in _BESIDE})
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -137,23 +132,11 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
     touched, kept = history.places(slots)
     bought_ms[touched] = history.bought_ms[kept]
     touched_ms[touched] = history.touched_ms[kept]
-    for column, kind in zip(
-        past,
-        (
-            history.touches,
-            history.transition,
-            history.followed,
-            history.followed_newest,
-            history.visits_ago,
-            history.visits_with,
-        ),
-        strict=True,
-    ):
-        column[touched] = kind[kept]
-    cosines = _cosines(context, known.recent, slots)
+    past[:, touched] = history.past[:, kept]
+    cosines = _cosines(context, known.neighbours.row_slots, slots)
     return Candidates(
         slots=slots,
-        seen=seen_here[slots],
+        seen=seen_here.take(slots),
         row_items=tuple(known.neighbours.row_items),
         row_popularity=known.neighbours.popularity,
         forward=related.forward,
@@ -161,23 +144,18 @@ def gather(context: Context, policy: Policy, only: IntArray | None = None) -> Ca
         recent=related.recent,
         following=related.following,
         following_share=related.following_share,
-        companions=known.neighbours.companions()[slots],
+        companions=known.neighbours.companions().take(slots),
         bought_ms=bought_ms,
         touched_ms=touched_ms,
-        touches=past[0],
-        transition=past[1],
-        followed=past[2],
-        followed_newest=past[3],
-        visits_ago=past[4],
-        visits_with=past[5],
+        past=past,
         visits=history.visits,
         rhythm_days=history.rhythm_days,
-        cosine_rows=cosines[: len(known.recent)],
+        cosine_rows=cosines[:-3],
         cosine_session=cosines[-3],
         cosine_taste=cosines[-2],
         cosine_query=cosines[-1],
         bm25=_bm25(context, slots),
-        offered=offered[slots],
+        offered=offered.take(slots),
     )
 
 
@@ -240,19 +218,18 @@ def _bought_lately(context: Context, policy: Policy) -> set[str]:
     }
 
 
-def _cosines(context: Context, session: list[str], slots: IntArray) -> FloatArray:
+def _cosines(context: Context, session: list[int | None], slots: IntArray) -> FloatArray:
     """Cosines [len(session) + 3, N]: by session item, then with the session, taste and query vectors."""
-    items = context.items
+    vectors = context.space.vectors
     sides = np.zeros((len(session) + 3, DIMENSIONS), np.float32)
-    for side, item_id in enumerate(session):
-        slot = items.slot(item_id)
+    for side, slot in enumerate(session):
         if slot is not None:
-            sides[side] = context.space.vectors[slot]
+            sides[side] = vectors[slot]
     whole = (context.session_vector, context.taste_vector, context.query_vector)
     for side, vector in enumerate(whole, start=len(session)):
         if vector is not None:
             sides[side] = vector
-    cosines: FloatArray = sides @ context.space.vectors[slots].T
+    cosines: FloatArray = sides @ vectors.take(slots, axis=0).T
     return cosines
 
 
@@ -273,4 +250,4 @@ def _hits(slots: IntArray, scores: FloatArray) -> Hits:
 
 def _slots(item_ids: Iterable[str], items: ItemTable) -> IntArray:
     """The slots of those items that are known."""
-    return np.array([slot for i in item_ids if (slot := items.slot(i)) is not None], np.int32)
+    return np.array([slot for slot in items.slots(item_ids) if slot is not None], np.int32)

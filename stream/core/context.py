@@ -98,8 +98,12 @@ def session_interactions(state: UserState, policy: Policy) -> tuple[Interaction,
 
 def session_items(state: UserState, policy: Policy) -> list[str]:
     """The distinct items of the session, newest first."""
-    current = session_interactions(state, policy)
-    return list(dict.fromkeys(i.item_id for i in reversed(current) if i.kind != REMOVE_FROM_CART))
+    return distinct_items(session_interactions(state, policy))
+
+
+def distinct_items(interactions: tuple[Interaction, ...]) -> list[str]:
+    """The items that a session is about, newest first."""
+    return list(dict.fromkeys([i.item_id for i in reversed(interactions) if i.kind != REMOVE_FROM_CART]))
 
 
 def rows_needed(state: UserState, policy: Policy) -> list[str]:
@@ -130,15 +134,14 @@ def session_vector(
 
 def taste_vector(state: UserState, items: ItemTable, space: ItemVectors) -> FloatArray | None:
     """The mean vector of all items remembered of a shopper; None where none is known."""
-    known = dict.fromkeys(i.item_id for i in state.interactions)
-    known.update(dict.fromkeys(o.item_id for o in state.owned))
-    return mean_vector(list(known), 1.0, items, space)
+    known = [i.item_id for i in state.interactions] + [o.item_id for o in state.owned]
+    return mean_vector(list(dict.fromkeys(known)), 1.0, items, space)
 
 
 def mean_vector(
     item_ids: list[str], recency: float, items: ItemTable, space: ItemVectors
 ) -> FloatArray | None:
-    slots = np.array([-1 if (slot := items.slot(i)) is None else slot for i in item_ids], np.int64)
+    slots = np.array([-1 if slot is None else slot for slot in items.slots(item_ids)], np.int64)
     weights = recency ** np.arange(len(slots))
     known = np.flatnonzero(slots >= 0)
     known = known[space.has_vector[slots[known]]]

@@ -14,8 +14,8 @@ from stream.core.context import (
     SESSION_RECENCY,
     SESSION_ROWS,
     Context,
+    distinct_items,
     session_interactions,
-    session_items,
 )
 from stream.core.events import LATEST_MS
 from stream.core.items import FloatArray, IntArray
@@ -30,6 +30,7 @@ from stream.core.signals import (
     RECENT_DAYS,
     neighbours_at,
 )
+from stream.core.state import Interaction
 
 RECENCY = 0.55
 """What an item of the session counts for co-visitation, to the power of its age in items."""
@@ -45,6 +46,11 @@ UNKNOWN_DAYS = 30.0
 """Taken as the time between two sessions of a shopper of whom only one is known."""
 FOLLOWING_SHRINK = 5.0
 """Added to all that came right after an item, so that little says little."""
+RECENCY_BY_AGE: FloatArray = np.float32(RECENCY) ** np.arange(SESSION_ROWS, dtype=np.float32)
+"""What items of the session count for co-visitation, newest first."""
+SESSION_RECENCY_BY_AGE: FloatArray = np.float32(SESSION_RECENCY) ** np.arange(SESSION_ROWS, dtype=np.float32)
+"""What they count where it fades more slowly."""
+_exact_recency_by_age = RECENCY ** np.arange(SESSION_ROWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,9 +71,10 @@ class Evidence:
 
 def evidence(context: Context, policy: Policy) -> Evidence:
     """Work out what is known of a shopper."""
-    session = session_items(context.state, policy)
+    interactions = session_interactions(context.state, policy)
+    session = distinct_items(interactions)
     neighbours = Neighbours(context, session[:SESSION_ROWS])
-    return Evidence(context, policy, session, neighbours, History(context, session, policy))
+    return Evidence(context, policy, session, neighbours, History(context, interactions, session, policy))
 
 
 class Related(NamedTuple):
@@ -90,6 +97,7 @@ class Neighbours:
     def __init__(self, context: Context, row_items: list[str]) -> None:
         self._context = context
         self.row_items = row_items
+        self.row_slots = context.items.slots(row_items)
         views = [context.rows.get(item_id, NO_ROW) for item_id in row_items] or [NO_ROW]
         own = np.array([view.popularity for view in views[: len(row_items)]], np.float32)
         self.popularity = neighbours_at(own, context.at_ms)
@@ -104,7 +112,7 @@ class Neighbours:
         """The session's neighbours with the best recency weighted cosine, in no order."""
         if not len(self._slots):
             return NO_HITS.slots
-        weights = RECENCY ** np.arange(len(self.popularity)) / np.sqrt(self.popularity + SHRINK)
+        weights = _exact_recency_by_age[: len(self.popularity)] / np.sqrt(self.popularity + SHRINK)
         pull = weights[self._row] * (self._forward + BACKWARD * self._backward)
         return self._lightened(np.bincount(self._slots, pull), limit)
 
@@ -127,9 +135,8 @@ class Neighbours:
         if not self._views:
             return np.zeros(capacity, np.float32)
         held = np.zeros(capacity + 1, np.float32)
-        slots = [context.items.slot(item_id) for item_id in self.row_items]
-        ages = SESSION_RECENCY ** np.arange(len(slots), dtype=np.float32)
-        held[[capacity if slot is None else slot for slot in slots]] = ages
+        ages = SESSION_RECENCY_BY_AGE[: len(self.row_slots)]
+        held[[capacity if slot is None else slot for slot in self.row_slots]] = ages
         held[-1] = 0.0  # where nothing is known
         around = np.concatenate([view.around for view in self._views])
         seen_s = np.concatenate([view.seen_s for view in self._views]).astype(np.float32)
@@ -158,9 +165,11 @@ class Neighbours:
         at = column[self._slots]
         entries = np.flatnonzero(at >= 0)
         row, at = self._row[entries], at[entries]
-        forward, backward = np.zeros((2, len(self.row_items), count), np.float32)
-        forward[row, at] = self._forward[entries]
-        backward[row, at] = self._backward[entries]
+        both = np.zeros((2, len(self.row_items) * count), np.float32)
+        cells = row * count + at
+        both[0, cells] = self._forward[entries]
+        both[1, cells] = self._backward[entries]
+        forward, backward = both.reshape(2, len(self.row_items), count)
         recent, following = np.zeros((2, count), np.float32)
         share = 0.0
         if self._views:
@@ -174,10 +183,9 @@ class Neighbours:
 
     def _of_month(self, entries: NDArray[np.intp], row: NDArray[np.intp]) -> NDArray[np.float64]:
         """What entries of the session's rows weigh in the sum of cosines of the last weeks."""
-        slots = [self._context.items.slot(item_id) for item_id in self.row_items]
-        known = np.array([-1 if slot is None else slot for slot in slots], np.int32)
+        known = np.array([-1 if slot is None else slot for slot in self.row_slots], np.int32)
         own = np.where(known >= 0, self._month_popularity(known), 0.0)
-        scale = RECENCY ** np.arange(len(own)) / np.sqrt(own + SHRINK)
+        scale = _exact_recency_by_age[: len(own)] / np.sqrt(own + SHRINK)
         recent = np.concatenate([view.recent for view in self._views])[entries]
         return scale[row] * neighbours_at(recent, self._context.at_ms, RECENT_DAYS)
 
@@ -187,28 +195,32 @@ class Neighbours:
 
 
 class History:
-    """What a shopper did before the session, by distinct known item, newest first."""
+    """What a shopper did before the session, by distinct known item, newest first.
 
-    def __init__(self, context: Context, session: list[str], policy: Policy) -> None:
+    Of each: `bought_ms` and `touched_ms` [M], and `past` [6, M], see `stream.core.candidates.Candidates`.
+    """
+
+    def __init__(
+        self, context: Context, current: tuple[Interaction, ...], session: list[str], policy: Policy
+    ) -> None:
         state, slot_of = context.state, context.items.slot
-        interactions = state.interactions
-        before = interactions[: len(interactions) - len(session_interactions(state, policy))]
-        started_ms = interactions[len(before)].at_ms if len(before) < len(interactions) else LATEST_MS
+        before = state.interactions[: len(state.interactions) - len(current)]
+        started_ms = current[0].at_ms if current else LATEST_MS
         owned = [o for o in state.owned if o.at_ms < started_ms]
         done = {(i.at_ms, i.item_id) for i in before}
         done.update((o.at_ms, o.item_id) for o in owned)
+        newest_first = sorted(done, reverse=True)
         place: dict[int, int] = {}
         which: list[int] = []
         times: list[int] = []
-        for at_ms, item_id in sorted(done, reverse=True):
-            slot = slot_of(item_id)
+        slots = context.items.slots(item_id for _, item_id in newest_first)
+        for (at_ms, _), slot in zip(newest_first, slots, strict=True):
             if slot is not None:
                 which.append(place.setdefault(slot, len(place)))
                 times.append(at_ms)
         count = len(place)
         self.slots = np.fromiter(place, np.int32, count)
         entry = np.array(which, np.int64)
-        self.touches = np.bincount(entry, minlength=count)
         self.touched_ms = np.zeros(count, np.int64)
         self.touched_ms[entry[::-1]] = times[::-1]  # the newest is written last
         self.bought_ms = np.zeros(count, np.int64)
@@ -218,10 +230,6 @@ class History:
                 self.bought_ms[place[slot]] = o.at_ms
         visit = _visits(times, policy)
         self.visits = int(visit[-1]) + 1 if count else 0
-        self.visits_ago = np.zeros(count, np.int64)
-        self.visits_ago[entry[::-1]] = visit[::-1] + 1
-        seen = np.unique(entry * max(self.visits, 1) + visit)
-        self.visits_with = np.bincount(seen // max(self.visits, 1), minlength=count)
         self.rhythm_days = (
             (times[0] - times[-1]) / DAY_MS / (self.visits - 1) if self.visits > 1 else UNKNOWN_DAYS
         )
@@ -232,11 +240,16 @@ class History:
             if slot in place:
                 recent[place[slot]], steady[place[slot]] = RECENCY**age, SESSION_RECENCY**age
                 newest = place[slot] if age == 0 else newest
-        self.transition = _transitions(entry, visit, recent, _around)
-        self.followed = _transitions(entry, visit, steady, _after)
-        self.followed_newest = np.zeros(count)
-        after = (entry[1:] == newest) & (visit[1:] == visit[:-1])
-        np.add.at(self.followed_newest, entry[:-1][after], 1.0)
+        self.past: FloatArray = np.zeros((6, count), np.float32)
+        self.past[0] = np.bincount(entry, minlength=count)
+        self.past[1] = _transitions(entry, visit, recent, _around)
+        self.past[2] = _transitions(entry, visit, steady, _after)
+        if newest >= 0:
+            after = (entry[1:] == newest) & (visit[1:] == visit[:-1])
+            self.past[3] = np.bincount(entry[:-1][after], minlength=count)
+        self.past[4, entry[::-1]] = visit[::-1] + 1
+        seen = np.unique(entry * max(self.visits, 1) + visit)
+        self.past[5] = np.bincount(seen // max(self.visits, 1), minlength=count)
 
     def places(self, slots: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which of some slots the shopper touched, and their places in the columns here."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stream.core import blend
 from stream.core.candidates import RANGE, Candidates
 from stream.core.context import SESSION_RECENCY, Context
-from stream.core.evidence import BACKWARD, RECENCY, SHRINK
+from stream.core.evidence import BACKWARD, RECENCY, RECENCY_BY_AGE, SESSION_RECENCY_BY_AGE, SHRINK
 from stream.core.features import GROUPS
 from stream.core.items import FloatArray
 from stream.core.ranking import FEATURES, features, query_score, standardised
@@ -69,6 +69,8 @@ FED = {
 
 _FLOOR = np.float32(1e-4)
 """As in the features: so little of a sum counts as nothing."""
+_FADES = np.array([RECENCY, SESSION_RECENCY], np.float32)[:, None, None]
+_FADES_BY_AGE = np.stack([RECENCY_BY_AGE, SESSION_RECENCY_BY_AGE])[:, :, None]
 _names = tuple(SAYS)
 _last_resorts = sum(not say.last_resort for say in SAYS.values())
 _weights = np.array(
@@ -110,7 +112,7 @@ def causes(context: Context, candidates: Candidates, positions: Sequence[int]) -
     at = np.array(positions, np.intp)
     listed = candidates.only(at)
     grounds = Grounds(context, listed, _carried(context, listed), _likeness(context, listed), ~listed.seen)
-    merits = _merits(context, candidates)[:, at]
+    merits = _merits(context, candidates).take(at, axis=1)
     for merit, say in zip(merits, SAYS.values(), strict=True):
         merit[~say.shown(grounds)] = -np.inf
     named = merits[:_last_resorts].max(axis=0) > -np.inf
@@ -155,26 +157,22 @@ def claims(candidates: Candidates) -> NDArray[np.intp]:
 def _carried(context: Context, candidates: Candidates) -> FloatArray:
     """How much each row of the session [rows, N] carries of a candidate's co-visitation, by thinking it away.
 
-    What is lost of the logarithms of the sums that fade with age, in which older rows then count as younger:
+    What is lost of the logarithms of two sums that fade with age, in which older rows then count as younger:
     so a row may even stand in the way of others. -inf where a row says nothing of a candidate.
     """
     known = np.array([item_id in context.items for item_id in candidates.row_items], np.bool_)
     pulls = candidates.forward + np.float32(BACKWARD) * candidates.backward
     pulls[~known] = 0.0
     scale = 1.0 / np.sqrt(candidates.row_popularity[:, None] + np.float32(SHRINK))
-    carried = _lost(pulls * scale, RECENCY) + _lost(candidates.forward * scale, SESSION_RECENCY)
+    faded = np.stack([pulls, candidates.forward]) * scale
+    faded *= _FADES_BY_AGE[:, : len(known)]
+    up_to = np.cumsum(faded, axis=1)
+    whole = up_to[:, -1:]
+    without = up_to - faded + (whole - up_to) / _FADES
+    lost = np.log(whole + _FLOOR) - np.log(np.maximum(without, 0.0) + _FLOOR)
+    carried: FloatArray = lost[0] + lost[1]
     carried[pulls <= 0] = -np.inf
     return carried
-
-
-def _lost(weights: FloatArray, fade: float) -> FloatArray:
-    """What the logarithm of the sum of rows [rows, N], fading with age, loses without each of them."""
-    faded = np.float32(fade) ** np.arange(len(weights), dtype=np.float32)[:, None] * weights
-    up_to = np.cumsum(faded, axis=0)
-    whole = up_to[-1:]
-    without = up_to - faded + (whole - up_to) / np.float32(fade)
-    lost: FloatArray = np.log(whole + _FLOOR) - np.log(np.maximum(without, 0.0) + _FLOOR)
-    return lost
 
 
 def _merits(context: Context, candidates: Candidates) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -137,6 +137,10 @@ class ItemTable:
     def slot(self, item_id: str) -> int | None:
         """The slot of an item, None where it is unknown."""
         return self._slots.get(item_id)
+
+    def slots(self, item_ids: Iterable[str]) -> list[int | None]:
+        """The slots of items, None for each that is unknown."""
+        return list(map(self._slots.get, item_ids))
 
     def get(self, item_id: str) -> Item | None:
         """The item, None where it is unknown."""

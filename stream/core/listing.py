@@ -123,7 +123,7 @@ def _new(context: Context, candidates: Candidates, policy: Policy) -> BoolArray:
     items = context.items
     since_ms = context.at_ms - policy.exploration.new_days * DAY_MS
     joined_ms = items.first_seen_ms[context.new_items].min(initial=LATEST_MS)
-    new: BoolArray = items.first_seen_ms[candidates.slots] >= max(since_ms, joined_ms)
+    new: BoolArray = items.first_seen_ms.take(candidates.slots) >= max(since_ms, joined_ms)
     return new
 
 
@@ -142,7 +142,9 @@ def _diversified(
     best = order[:WINDOW]
     best = best[tier[best] == tier[best[0]]]
     slots, space = candidates.slots[best], context.space
-    like = likeness(space.vectors[slots], space.has_vector[slots], context.items.category[slots])
+    like = likeness(
+        space.vectors.take(slots, axis=0), space.has_vector.take(slots), context.items.category.take(slots)
+    )
     chosen = diversified(final[best], like, policy.list_length, strength, method)
     return np.concatenate([best[chosen], order[len(best) :]])
 

@@ -95,6 +95,7 @@ def erased(state: UserState, at_ms: int, until_ms: int) -> UserState:
 PURCHASE = EVENT_TYPES.index("purchase")
 ADD_TO_CART = EVENT_TYPES.index("add_to_cart")
 REMOVE_FROM_CART = EVENT_TYPES.index("remove_from_cart")
+_CART_KINDS = (PURCHASE, ADD_TO_CART, REMOVE_FROM_CART)
 
 
 def apply(state: UserState, event: Event, policy: Policy) -> UserState:
@@ -168,10 +169,7 @@ def session_of(state: UserState, policy: Policy) -> tuple[Interaction, ...]:
 
 def cart_of(state: UserState) -> frozenset[str]:
     """The items put in the cart and neither removed nor bought since, as far as is remembered."""
-    last: dict[str, int] = {}
-    for interaction in state.interactions:
-        if interaction.kind in (PURCHASE, ADD_TO_CART, REMOVE_FROM_CART):
-            last[interaction.item_id] = interaction.kind
+    last = {one.item_id: one.kind for one in state.interactions if one.kind in _CART_KINDS}
     return frozenset(item_id for item_id, kind in last.items() if kind == ADD_TO_CART)
 
 

@@ -163,9 +163,9 @@ def test_what_followed_an_item_in_the_shoppers_own_past_counts() -> None:
     shop.click("ann", "item-5")
     found = gather(shop.context("ann"), POLICY)
     got = names(shop, found)
-    assert found.transition[got.index("item-60")] == pytest.approx(2.0)
-    assert found.transition[got.index("item-70")] == 0.0
-    assert found.touches[got.index("item-60")] == 2
+    assert found.past[1, got.index("item-60")] == pytest.approx(2.0)
+    assert found.past[1, got.index("item-70")] == 0.0
+    assert found.past[0, got.index("item-60")] == 2
 
 
 def test_a_search_names_what_its_words_and_its_vector_find() -> None:

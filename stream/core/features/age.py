@@ -7,7 +7,7 @@ from stream.core.items import FloatArray
 
 
 def _compute(columns: Columns, table: FloatArray) -> None:
-    first_seen_ms = columns.context.items.first_seen_ms[columns.candidates.slots]
+    first_seen_ms = columns.context.items.first_seen_ms.take(columns.candidates.slots)
     table[0] = log_days(columns.context.at_ms, first_seen_ms)
 
 

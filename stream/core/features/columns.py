@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.candidates import Candidates
-from stream.core.context import SESSION_RECENCY, Context
-from stream.core.evidence import BACKWARD, RECENCY, SHRINK
+from stream.core.context import Context
+from stream.core.evidence import BACKWARD, RECENCY_BY_AGE, SESSION_RECENCY_BY_AGE, SHRINK
 from stream.core.items import FloatArray
 from stream.core.policy import DAY_MS
 from stream.core.signals import popularity_at
@@ -45,24 +45,24 @@ class Columns:
     @classmethod
     def of(cls, context: Context, candidates: Candidates) -> Columns:
         """Work the columns out."""
-        popularity = popularity_at(context.popularity[candidates.slots], context.at_ms)
+        popularity = popularity_at(context.popularity.take(candidates.slots, axis=0), context.at_ms)
         column = 1.0 / np.sqrt(popularity[:, 3] + np.float32(SHRINK))
         row = 1.0 / np.sqrt(candidates.row_popularity + np.float32(SHRINK))
-        ages = np.arange(len(candidates.row_items), dtype=np.float32)
+        rows = len(candidates.row_items)
         forward = candidates.forward * row[:, None] * column
         backward = candidates.backward * row[:, None] * column
         return cls(
             context=context,
             candidates=candidates,
-            rows=len(candidates.row_items),
+            rows=rows,
             popularity=popularity,
             row=row,
             column=column,
             forward=forward,
             backward=backward,
             both=forward + np.float32(BACKWARD) * backward,
-            recent=np.float32(RECENCY) ** ages,
-            steady=np.float32(SESSION_RECENCY) ** ages,
+            recent=RECENCY_BY_AGE[:rows],
+            steady=SESSION_RECENCY_BY_AGE[:rows],
         )
 
 

@@ -12,20 +12,17 @@ from stream.core.policy import DAY_MS
 
 def _compute(columns: Columns, table: FloatArray) -> None:
     candidates, at_ms = columns.candidates, columns.context.at_ms
+    near, visits_ago, visits_with = candidates.past[1:3], candidates.past[4], candidates.past[5]
+    touched = candidates.touched_ms > 0
     table[0] = candidates.bought_ms > 0
     table[1] = log_days(at_ms, candidates.bought_ms)
     table[2] = log_days(at_ms, candidates.touched_ms)
-    table[3] = np.log1p(candidates.touches)
-    table[4] = np.log1p(candidates.transition)
-    table[5] = candidates.transition / max(float(candidates.transition.max(initial=0.0)), 1e-9)
-    table[6] = np.log1p(candidates.followed)
-    table[7] = candidates.followed / max(float(candidates.followed.max(initial=0.0)), 1e-9)
-    table[8] = np.log1p(candidates.followed_newest)
-    table[9] = np.where(candidates.visits_ago > 0, 1.0 / np.maximum(candidates.visits_ago, 1.0), 0.0)
-    table[10] = candidates.visits_with / np.float32(max(candidates.visits, 1))
+    table[[3, 4, 6, 8]] = np.log1p(candidates.past[:4])
+    table[5:8:2] = near / np.maximum(near.max(axis=1, initial=0.0, keepdims=True), 1e-9)
+    table[9] = (visits_ago > 0) / np.maximum(visits_ago, 1.0)
+    table[10] = visits_with / np.float32(max(candidates.visits, 1))
     days = np.maximum(at_ms - candidates.touched_ms, 0) / DAY_MS
-    cycles = np.log((days + 1.0) / (candidates.rhythm_days + 1.0))
-    table[11] = np.where(candidates.touched_ms > 0, cycles, 0.0)
+    table[11] = np.where(touched, np.log((days + 1.0) / (candidates.rhythm_days + 1.0)), 0.0)
 
 
 HISTORY = Group(

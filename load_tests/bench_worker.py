@@ -53,6 +53,7 @@ from stream.adapters.kafka_topics import create_topics
 from stream.cli.progress import progress_bar
 from stream.config import Config, load_config
 from stream.core.events import ClickMessage, ItemMessage, SearchMessage
+from stream.core.items import Item
 from stream.demo.data import built_in, composed
 from stream.local.stack import Stack
 
@@ -136,7 +137,9 @@ class Worker:
         self.config: Config = load_config(env=env)
         self._env, self._folder, self._command, self._items = env, folder, command, items
         self._published = 0
-        self.texts = {item.item_id: f"{item.title} {item.description or ''}".strip() for item in items}
+        self.texts = {
+            item.item_id: Item(item.item_id, item.title, item.description or "").text for item in items
+        }
 
     async def start(self) -> None:
         """Bring up topics, the worker and the catalogue, and wait until all vectors are there."""

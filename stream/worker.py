@@ -46,6 +46,7 @@ from stream.config import Config
 from stream.errors import Unavailable
 from stream.healing.marked_commits import MarkedCommits
 from stream.healing.marks import Marks
+from stream.healing.passed_over import PassedOver
 from stream.lists.attribution import Attributor
 from stream.lists.explaining import Explainer
 from stream.lists.list_log import ListLog
@@ -282,8 +283,10 @@ class Worker:
 
         def marked(app: faust.App, name: str, saved_as: str, *topics: str) -> Marks:
             store = RedisMarkStore(redis, name, config.redis.key_prefix, saved_as)
-            marks = Marks(store, telemetry, _now_ms, partial(read_again, config.kafka))
-            self._marked.append(MarkedCommits(app, marks, config, name, *topics))
+            reread = partial(read_again, config.kafka)
+            marks = Marks(store, telemetry, _now_ms, reread)
+            passed_over = PassedOver(reread, telemetry, marks.stale)
+            self._marked.append(MarkedCommits(app, marks, passed_over, config, name, *topics))
             run_until_closed(parts, self._tell_when_forgotten(marks))
             return marks
 

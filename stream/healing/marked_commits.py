@@ -15,10 +15,13 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream.adapters.kafka_offsets import read_logs
+from stream.adapters.kafka_standing import standings
 from stream.config import Config
 from stream.errors import Unavailable
 from stream.healing.marks import Marks
+from stream.healing.passed_over import PassedOver, Stand
 from stream.ports import Place
+from stream.process.progress import At
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +34,21 @@ class MarkedCommits:
     """The marks of one app's partitions, kept in step with its consumer group.
 
     Args:
+        passed_over: is asked at each check which partitions to read again.
         topics: those whose effects are saved in Redis.
     """
 
-    def __init__(self, app: faust.App, marks: Marks, config: Config, group: str, *topics: str) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        marks: Marks,
+        passed_over: PassedOver,
+        config: Config,
+        group: str,
+        *topics: str,
+    ) -> None:
         self.marks = marks
+        self._passed_over = passed_over
         self.waiting_for = ""
         self._app = app
         self._config = config
@@ -48,7 +61,7 @@ class MarkedCommits:
         app.on_rebalance_complete.connect(self._take)
 
     async def check(self) -> None:
-        """Notice that Redis forgot, or a topic was made anew, while nothing is saved.
+        """Notice that Redis forgot, a topic was made anew, or messages were passed over.
 
         Raises:
             Unavailable: Kafka or Redis did not answer.
@@ -61,9 +74,23 @@ class MarkedCommits:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     found = await self._app.consumer.highwaters(*(TP(*place) for place in saved))
+                    ends = {(tp.topic, tp.partition): end for tp, end in found.items()}
+                    self.marks.compare(saved, ends)
+                    await self._seek(await self._passed_over.look(self._stands(saved, ends)))
             except (KafkaError, TimeoutError) as error:
-                raise Unavailable(f"Kafka did not tell where its partitions end: {error!r}") from error
-            self.marks.compare(saved, {(tp.topic, tp.partition): end for tp, end in found.items()})
+                raise Unavailable(f"Kafka did not tell what its partitions hold: {error!r}") from error
+
+    def _stands(self, saved: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, Stand]:
+        """How partitions stand; empty while messages are in hand, or partitions change hands."""
+        consumer = cast(Any, self._app.consumer)
+        if self._app.rebalancing or any(not message.acked for message in consumer.unacked):
+            return {}
+        read = standings(consumer._thread._consumer)
+        return {
+            place: Stand(mark, read[at].done, ends[place])
+            for place, mark in saved.items()
+            if place in ends and (at := At(*place)) in read and self.marks.saved([place]) == {place: mark}
+        }
 
     async def _take(self, *_: object, **__: object) -> None:
         """Commit where to go on, of every partition that has to be read again or from its beginning."""
@@ -91,12 +118,15 @@ class MarkedCommits:
         consumer = cast(Any, self._app.consumer)
         if not await consumer._commit(to):
             return  # they are somebody else's already
+        await self._seek(offsets)
+
+    async def _seek(self, offsets: Mapping[Place, int]) -> None:
+        consumer = self._app.consumer
         try:
-            for tp, offset in to.items():
-                # Who seeks to the committed offsets after this leaves out 0. A position that is still asked
-                # for would undo a seek.
-                await consumer.position(tp)
-                await consumer.seek(tp, offset)
+            for place, offset in offsets.items():
+                # A position that is still asked for would undo a seek.
+                await consumer.position(TP(*place))
+                await consumer.seek(TP(*place), offset)
         except IllegalStateError:
             log.info("partitions are assigned anew already")
 
@@ -107,7 +137,7 @@ class MarkedCommits:
 
 
 def _transport(marks: Marks) -> type[driver.Transport]:
-    """Faust's transport, whose commits carry the notes of marks."""
+    """Faust's transport, whose commits carry the notes of marks, and whose seeks leave nothing out."""
 
     class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
@@ -124,6 +154,23 @@ def _transport(marks: Marks) -> type[driver.Transport]:
 
             consumer.commit = noting
             return consumer
+
+        async def seek_to_committed(self) -> Mapping[TP, int]:
+            found: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+            return found
+
+        async def _seek_to_committed(self) -> Mapping[TP, int | None]:
+            """Seek all partitions, also those that aiokafka leaves out: where nothing, or 0, is committed.
+
+            A fetch that waited for the assignment may have taken their first records already, and Faust
+            drops what it is given before it reads.
+            """
+            consumer = self._ensure_consumer()
+            committed: Mapping[TP, int | None] = await consumer.seek_to_committed()
+            for tp, offset in committed.items():
+                if not offset and tp in consumer.assignment():
+                    consumer.seek(tp, 0)
+            return committed
 
     class Consumer(driver.Consumer):  # type: ignore[misc]
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:

@@ -16,6 +16,7 @@ from functools import partial
 
 import faust
 import msgspec
+import uvloop
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
@@ -98,7 +99,7 @@ FLUSH_S = 1.5
 def run_worker(config: Config) -> int:
     """Run a worker until SIGTERM or SIGINT; return the exit code, an `Ending`."""
     set_up_log(config.telemetry, "aiokafka", "faust", "mode")
-    code = asyncio.new_event_loop().run_until_complete(Worker(config).run())
+    code = uvloop.new_event_loop().run_until_complete(Worker(config).run())
     logging.shutdown()
     os._exit(code)  # a task or a thread that still waits for what is away must not hold the process
 

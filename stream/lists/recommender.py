@@ -143,15 +143,13 @@ class Recommender:
         users = dict.fromkeys([*events, *(impression.user_id for impression in impressions)])
         with self._telemetry.timed("load"):
             states = await self._states.load(list(users))
-            if self._marks:
-                await self._marks.check()
         events, impressions = self._without_erased(states, events, impressions)
         shoppers, learnt_now, witnesses = self._fold(states, events)
         now = states | {shopper.state.user_id: shopper.state for shopper in shoppers}
         witnesses += [
             Witness(event, impossible(now[event.user_id], event.at_ms, self._policy)) for event in impressions
         ]
-        told = asyncio.gather(self._publisher.publish_signals(learnt_now), self._attributor.tell(witnesses))
+        told = asyncio.ensure_future(self._tell(learnt_now, witnesses))
         try:
             lists = await self._lists.lists(shoppers) if shoppers else []
         except BaseException:
@@ -190,6 +188,12 @@ class Recommender:
             for shopper, done in zip(shoppers, saved, strict=True)
             if not done
         }
+
+    async def _tell(self, learnt_now: dict[str, list[Increment]], witnesses: Sequence[Witness]) -> None:
+        """Publish what a round teaches, unless the states that it was learnt from were forgotten by then."""
+        if self._marks:
+            await self._marks.check()
+        await asyncio.gather(self._publisher.publish_signals(learnt_now), self._attributor.tell(witnesses))
 
     async def _publish(self, lists: Sequence[RecommendationList]) -> int:
         """Publish lists; return when the broker's acknowledgement of them came, in epoch milliseconds."""

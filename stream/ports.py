@@ -309,7 +309,7 @@ class NearestIndex(Protocol):
         """Forget a slot; nothing happens where it is unknown."""
 
     def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
-        """For each row of `vectors` [n, 384]: up to `limit` slots and cosines, nearest first."""
+        """For each row of `vectors` [n, 384]: up to `limit` slots and about their cosines, nearest first."""
 
 
 class TextIndex(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,8 @@ from stream.core.vectors import ItemVectors
 from stream.ports import NearestIndex
 
 _editions = itertools.count()
+SPARE = 0.2
+"""How many more than asked for are compared exactly: an index is small and quick, and misjudges the last."""
 LOADED_AT_ONCE = 1_000
 """Vectors that go into an index while nothing else is asked of the thread that does it."""
 
@@ -54,7 +57,12 @@ class VectorSpace(ItemVectors):
 
     def search(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
         """For each row of `vectors` [n, 384]: up to `limit` slots and cosines, nearest first."""
-        return self._compare(vectors, limit) if self.collecting else self._index.search(vectors, limit)
+        if self.collecting:
+            return self._compare(vectors, limit)
+        found = self._index.search(vectors, limit + math.ceil(SPARE * limit))
+        return [
+            self._nearest(vector, slots, limit) for vector, (slots, _) in zip(vectors, found, strict=True)
+        ]
 
     async def index(self) -> None:
         """Make the index of what was collected, in another thread, and search it from then on."""
@@ -80,6 +88,11 @@ class VectorSpace(ItemVectors):
             self._index.put(slot, self.vectors[slot])
         else:
             self._index.remove(slot)
+
+    def _nearest(self, vector: FloatArray, slots: IntArray, limit: int) -> tuple[IntArray, FloatArray]:
+        cosines = self.vectors[slots] @ vector
+        best = np.argsort(-cosines, kind="stable")[:limit]
+        return slots[best], cosines[best]
 
     def _compare(self, vectors: FloatArray, limit: int) -> list[tuple[IntArray, FloatArray]]:
         """Search without an index: exact, and as long as there are vectors."""

@@ -64,7 +64,7 @@ def test_the_verdict_names_each_limit_and_what_was_found() -> None:
     assert 'class="held"' in row
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: scripts/chromium installs it")
 def test_a_browser_shows_the_page_with_its_plots(tmp_path: Path) -> None:
     file, picture = tmp_path / "load.html", tmp_path / "load.png"
     file.write_text(page(1), "utf-8")

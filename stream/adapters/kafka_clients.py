@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -124,7 +124,19 @@ async def _started(client: Any, kafka: Kafka, stop: Any) -> AsyncIterator[None]:
     except KafkaError as error:
         raise Unavailable(f"Kafka at {kafka.bootstrap} refused: {error}") from error
     finally:
-        await stop()
+        await stopped(stop)
+
+
+async def stopped(stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop a client.
+
+    aiokafka's consumer cancels its requests and awaits each. One that had not begun passes its cancellation
+    on to whoever stops the consumer, and that task would end without a word, though nobody cancelled it.
+    """
+    stopping = asyncio.ensure_future(stop())
+    await asyncio.wait({stopping})
+    if not stopping.cancelled():
+        stopping.result()
 
 
 async def why_away(kafka: Kafka) -> str:

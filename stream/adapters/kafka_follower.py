@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.adapters.kafka_clients import connection
+from stream.adapters.kafka_clients import connection, stopped
 from stream.adapters.kafka_standing import standings
 from stream.config import Kafka
 from stream.errors import place_of
@@ -55,25 +55,13 @@ class TopicFollower:
     async def run(self) -> None:
         """Follow until cancelled; a broker that is away is waited for."""
         while True:
-            consumer = AIOKafkaConsumer(
-                self._topic,
-                **self._connection,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                fetch_max_wait_ms=500,
-            )
             try:
-                await consumer.start()
-                self._consumer, self._waiting_for = consumer, ""
-                await self._follow(consumer)
+                await self._until_interrupted()
             except (KafkaError, OSError) as error:
                 log.warning("following %s is interrupted: %r", self._topic, error)
                 self._tries += 1
                 self._waiting_for = str(error) or type(error).__name__
                 await asyncio.sleep(RETRY_S)
-            finally:
-                self._consumer = None
-                await consumer.stop()
 
     def work(self) -> Work:
         """What there is to follow and how far that is, by partition."""
@@ -87,6 +75,22 @@ class TopicFollower:
         finally:
             following.cancel()
             await asyncio.wait({following})
+
+    async def _until_interrupted(self) -> None:
+        consumer = AIOKafkaConsumer(
+            self._topic,
+            **self._connection,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=500,
+        )
+        try:
+            await consumer.start()
+            self._consumer, self._waiting_for = consumer, ""
+            await self._follow(consumer)
+        finally:
+            self._consumer = None
+            await stopped(consumer.stop)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         partitions = consumer.assignment()

@@ -74,10 +74,18 @@ async def listen(parts: AsyncExitStack, status: StatusServer, host: str, port: i
 
 
 def run_until_closed(parts: AsyncExitStack, work: Coroutine[object, object, None]) -> None:
-    """Run a task that ends when `parts` close."""
+    """Run a task that ends when `parts` close; one that fails before says so."""
     task = asyncio.ensure_future(work)
 
+    def say(task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception():
+            reason = None if task.cancelled() else task.exception()
+            log.error("%s ended by itself", getattr(work, "__qualname__", work), exc_info=reason)
+
+    task.add_done_callback(say)
+
     async def cancel() -> None:
+        task.remove_done_callback(say)
         task.cancel()
         await asyncio.wait({task})
 

@@ -56,3 +56,24 @@ def test_a_task_ends_when_the_parts_close() -> None:
         return said
 
     assert asyncio.run(run()) == ["ended"]
+
+
+@pytest.mark.parametrize("ending", [asyncio.CancelledError(), ValueError("a fault")])
+def test_a_part_that_ends_by_itself_says_so_and_one_that_is_closed_does_not(
+    ending: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing() -> None:
+        raise ending
+
+    async def working() -> None:
+        await asyncio.Event().wait()
+
+    async def go() -> None:
+        async with AsyncExitStack() as parts:
+            run_until_closed(parts, failing())
+            run_until_closed(parts, working())
+            await asyncio.sleep(0.01)
+
+    asyncio.run(go())
+    assert [record.message for record in caplog.records if "failing" in record.message]
+    assert not [record.message for record in caplog.records if "working" in record.message]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from stream.core.events import (
 )
 from stream.core.items import DIMENSIONS, FloatArray, Item
 from stream.core.policy import MINUTE_MS
-from stream.ports import ItemVector, RawMessage
+from stream.ports import ItemVector, Place, RawMessage
 
 NOW_MS = 1_790_000_000_000
 """When tests happen: 2026-09-21, epoch milliseconds."""
@@ -133,3 +134,20 @@ def item_vector(
     item = Item(item_id=item_id, title=title or f"{item_id} title", **facts)
     vectors = {} if vector is None else {encoder_version: vector}
     return ItemVector(item, vectors, source(offset, "items"))
+
+
+class Partitions:
+    """Partitions of `clicks` to be read again, each with a message at some offsets and nothing at the others."""
+
+    def __init__(self, offsets: Collection[int]) -> None:
+        self.asked: list[Mapping[Place, range]] = []
+        self._offsets = offsets
+
+    async def __call__(self, wanted: Mapping[Place, range]) -> list[RawMessage]:
+        self.asked.append(wanted)
+        return [
+            raw_click(offset=offset, partition=partition)
+            for (_, partition), some in wanted.items()
+            for offset in some
+            if offset in self._offsets
+        ]

@@ -6,36 +6,19 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from builders import raw_click
+from builders import Partitions
 
 from stream.healing.marks import LONGEST_GAP
 from stream.healing.passed_over import LOOKS, TRIES, PassedOver, Stand
-from stream.ports import Place, RawMessage
+from stream.ports import Place
 from stream.telemetry.metrics import Telemetry
 
 PLACE: Place = ("clicks", 0)
 OTHER: Place = ("clicks", 1)
 
 
-class Partitions:
-    """Partitions that hold a message at each of some offsets."""
-
-    def __init__(self, *offsets: int) -> None:
-        self.asked: list[Mapping[Place, range]] = []
-        self._offsets = offsets
-
-    async def __call__(self, wanted: Mapping[Place, range]) -> list[RawMessage]:
-        self.asked.append(wanted)
-        return [
-            raw_click(offset=offset, partition=partition)
-            for (_, partition), some in wanted.items()
-            for offset in self._offsets
-            if offset in some
-        ]
-
-
 def _passed_over(*offsets: int) -> tuple[PassedOver, Partitions, Telemetry, asyncio.Event]:
-    log, telemetry, stale = Partitions(*offsets), Telemetry(), asyncio.Event()
+    log, telemetry, stale = Partitions(offsets), Telemetry(), asyncio.Event()
     return PassedOver(log, telemetry, stale), log, telemetry, stale
 
 

@@ -137,7 +137,7 @@ def item_vector(
 
 
 class Partitions:
-    """Partitions of `clicks` to be read again, each with a message at some offsets and nothing at the others."""
+    """Partitions of `clicks` to be read again, each with a message at some offsets only."""
 
     def __init__(self, offsets: Collection[int]) -> None:
         self.asked: list[Mapping[Place, range]] = []

@@ -28,6 +28,7 @@ from stream.adapters.redis_marks import RedisMarkStore
 from stream.config import Config, load_config
 from stream.core.marks import Mark
 from stream.errors import LocalStackError, Unavailable
+from stream.local import ports
 from stream.local.stack import Stack
 from stream.ports import Place
 
@@ -37,6 +38,7 @@ SESSION_TIMEOUT_S = 6
 WELL_S = 120.0
 POLL_S = 0.2
 REDIS_TRIES = 10
+BEHIND_PROXY = "# The last word on each counts.\n"
 TOPICS = (
     *("clicks", "searches", "items", "recommendations", "attributions", "rules"),
     *("dead_letters", "item_vectors", "item_signals", "list_log", "model_versions"),
@@ -46,8 +48,7 @@ TOPICS = (
 class BrokenEngine:
     """What faults act on.
 
-    Workers reach Redis and Triton through proxies, and Kafka, whose brokers say themselves where they are
-    reached, directly.
+    Workers reach Kafka, Redis and Triton through proxies; what publishes, reads and judges does not.
 
     Args:
         command: what is started in the place of `streamrec worker`.
@@ -61,16 +62,20 @@ class BrokenEngine:
         self._command = command
         redis = urlsplit(stack.endpoints.redis)
         host, _, port = stack.endpoints.triton_grpc.rpartition(":")
-        self.redis_proxy = Proxy(str(redis.hostname), int(redis.port or 6379))
-        self.triton_proxy = Proxy(host, int(port))
+        listener = ports.choose(["kafka"])["kafka"]
+        self.proxies = {
+            "kafka": Proxy(ports.HOST, listener),
+            "redis": Proxy(str(redis.hostname), int(redis.port or 6379)),
+            "triton": Proxy(host, int(port)),
+        }
 
     async def start(self, workers: int, items: int) -> None:
         """Bring up topics, a catalogue and workers, and wait until all of it is in use."""
-        await self.redis_proxy.open()
-        await self.triton_proxy.open()
-        env = self._env(f"redis://127.0.0.1:{self.redis_proxy.port}/0", self.triton_proxy.port)
-        # What reads the results goes straight to the servers.
-        self.config: Config = load_config(env={**env, "STREAMREC_REDIS__URL": self.stack.endpoints.redis})
+        for proxy in self.proxies.values():
+            await proxy.open()
+        await asyncio.to_thread(self._listen_behind, self.proxies["kafka"])
+        env = self._env()
+        self.config: Config = load_config(env={**env, **self._straight()})
         self.redis = Redis.from_url(self.stack.endpoints.redis)
         await create_topics(self.config)
         await self.redis_remembers()
@@ -87,8 +92,8 @@ class BrokenEngine:
     async def stop(self) -> None:
         """Kill the workers and throw the topics away."""
         self.workers.kill_all()
-        await self.redis_proxy.close()
-        await self.triton_proxy.close()
+        for proxy in self.proxies.values():
+            await proxy.close()
         with suppress(RedisError):
             await self.redis.config_set("appendfsync", "everysec")
         await self.redis.aclose()
@@ -207,15 +212,42 @@ class BrokenEngine:
             await asyncio.sleep(POLL_S)
         return left
 
-    def _env(self, redis_url: str, triton_port: int) -> dict[str, str]:
+    def _listen_behind(self, proxy: Proxy) -> None:
+        """Give the broker one more listener, and have it say that this one is reached at the proxy.
+
+        A broker tells its clients where it is, so that a proxy on the way to its own port is left at once.
+        """
+        settings = self.stack.folder / "kafka" / "server.properties"
+        own = settings.read_text().partition(BEHIND_PROXY)[0]
+        known = dict(line.split("=", 1) for line in own.splitlines())
+        host, port = proxy.target
+        more = {
+            "listeners": f"PROXIED://{host}:{port}",
+            "advertised.listeners": f"PROXIED://{host}:{proxy.port}",
+            "listener.security.protocol.map": "PROXIED:PLAINTEXT",
+        }
+        added = [f"{name}={known[name]},{value}\n" for name, value in more.items()]
+        settings.write_text("".join([own, BEHIND_PROXY, *added]))
+        self.stack.stop("kafka")
+        self.stack.start("kafka")
+
+    def _straight(self) -> dict[str, str]:
+        """Past the proxies."""
         return {
             "STREAMREC_KAFKA__BOOTSTRAP": self.stack.endpoints.kafka,
+            "STREAMREC_REDIS__URL": self.stack.endpoints.redis,
+        }
+
+    def _env(self) -> dict[str, str]:
+        at = {name: f"{ports.HOST}:{proxy.port}" for name, proxy in self.proxies.items()}
+        return {
+            "STREAMREC_KAFKA__BOOTSTRAP": at["kafka"],
             "STREAMREC_KAFKA__GROUP": f"group-{self._name}",
             "STREAMREC_KAFKA__PARTITIONS": str(PARTITIONS),
             "STREAMREC_KAFKA__SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
-            "STREAMREC_REDIS__URL": redis_url,
+            "STREAMREC_REDIS__URL": f"redis://{at['redis']}/0",
             "STREAMREC_REDIS__KEY_PREFIX": f"{self._name}:",
-            "STREAMREC_TRITON__URL": f"127.0.0.1:{triton_port}",
+            "STREAMREC_TRITON__URL": at["triton"],
             **{
                 f"STREAMREC_TOPICS__{topic.upper()}": f"{topic.replace('_', '-')}-{self._name}"
                 for topic in TOPICS

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -29,13 +30,17 @@ from faults.workers import WorkerProcess
 from stream.adapters.kafka_clients import admin
 from stream.adapters.kafka_topics import create_topics
 from stream.errors import LocalStackError, Unavailable
-from stream.local.processes import marked
+from stream.local import redis as local_redis
+from stream.local.processes import die_with_parent, marked
 from stream.ports import Place
 
 MODELS = ("encoder", "reranker")
 """Those that lists ask for by default."""
 SKEWED = Path(__file__).with_name("skewed_worker.py")
 SKEW_S = 2 * 86_400
+LOADED, LOADED_TIMES = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n", 1_000_000
+LOAD_US = 100
+"""What each command takes; a Redis that loads looks at what clients want after a thousand of them."""
 TORN_BYTES = 300
 """Less than most batches of messages take."""
 NEW_TOPICS_S = 120.0
@@ -277,6 +282,36 @@ class KillRedis(_KillServer):
     lane = "redis"
 
 
+class LoadingRedis(_KillServer):
+    """Redis is killed, comes back, and refuses everything while it reads what it had."""
+
+    lane = "redis"
+    hold_s = (1.0, 8.0)
+
+    async def begin(self) -> None:
+        await super().begin()
+        self.folder = self.engine.stack.folder / f"redis-{uuid.uuid4().hex}"
+        self.loading = self._start_loading()
+
+    async def end(self) -> None:
+        self.loading.kill()
+        await asyncio.to_thread(self.loading.wait)
+        await asyncio.to_thread(shutil.rmtree, self.folder)
+        await super().end()
+
+    def _start_loading(self) -> subprocess.Popen[bytes]:
+        """Start one in its place that has nothing, and a log to read which takes it minutes."""
+        at = {"redis": self.engine.proxies["redis"].target[1]}
+        server = local_redis.find().server(self.folder, at, os.environ)
+        (self.folder / "appendonly.aof").write_bytes(LOADED * LOADED_TIMES)
+        return subprocess.Popen(
+            [*server.argv, "--key-load-delay", str(LOAD_US)],
+            cwd=server.cwd,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(),
+        )
+
+
 class FreezeRedis(_FreezeServer):
     """Redis answers nothing for a while."""
 
@@ -441,7 +476,7 @@ class ReadOnlyRedis(_RedisSetting):
 class _Connections(Fault):
     @property
     def proxy(self) -> Proxy:
-        return self.engine.redis_proxy if self.lane == "redis" else self.engine.triton_proxy
+        return self.engine.proxies[self.lane]
 
 
 class _Late(_Connections):
@@ -475,6 +510,32 @@ class _HalfOpen(_Connections):
     async def end(self) -> None:
         self.proxy.cut()
         self.proxy.mute = False
+
+
+class LateKafka(_Late):
+    """Every answer of Kafka comes later."""
+
+    lane = "kafka"
+
+
+class CutOffKafka(_CutOff):
+    """Workers' connections to Kafka are reset and no new ones taken; the broker goes on."""
+
+    lane = "kafka"
+    hold_s = (0.5, 9.0)
+
+
+class CutRepliesOfKafka(_CutReplies):
+    """A few answers of Kafka end after some bytes: messages and commits are taken, and nobody knows."""
+
+    lane = "kafka"
+
+
+class HalfOpenKafka(_HalfOpen):
+    """Workers' connections to Kafka stay open and carry nothing, then are reset; the broker goes on."""
+
+    lane = "kafka"
+    hold_s = (0.5, 9.0)
 
 
 class LateRedis(_Late):
@@ -537,12 +598,17 @@ KINDS: dict[str, type[Fault]] = {
     "freeze-kafka": FreezeKafka,
     "full-disk-of-kafka": FullDiskOfKafka,
     "recreated-topics": RecreatedTopics,
+    "late-kafka": LateKafka,
+    "cut-off-kafka": CutOffKafka,
+    "cut-replies-of-kafka": CutRepliesOfKafka,
+    "half-open-kafka": HalfOpenKafka,
     "kill-redis": KillRedis,
     "freeze-redis": FreezeRedis,
     "older-redis": OlderRedis,
     "empty-redis": EmptyRedis,
     "full-redis": FullRedis,
     "read-only-redis": ReadOnlyRedis,
+    "loading-redis": LoadingRedis,
     "late-redis": LateRedis,
     "cut-off-redis": CutOffRedis,
     "cut-replies-of-redis": CutRepliesOfRedis,
@@ -565,11 +631,7 @@ APART = {
 }
 """Only where named, and not beside a Redis that forgets, for the reason given."""
 
-NOT_BUILT = (
-    "Redis that is loading its data for long",
-    "connections to Kafka cut mid-reply (a broker says itself where it is reached, past any proxy)",
-    "a skewed clock of the broker, of Redis or of Triton",
-)
+NOT_BUILT = ("a skewed clock of the broker, of Redis or of Triton",)
 
 
 def terms() -> dict[str, Terms]:

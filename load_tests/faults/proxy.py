@@ -7,7 +7,7 @@ from contextlib import suppress
 
 CHUNK_BYTES = 64 * 1024
 CUT_AFTER_BYTES = 7
-"""Of the next reply this much still passes: less than any whole one of Redis with a value, or of gRPC."""
+"""Of the next reply this much passes: less than any whole one of Kafka, of Redis with a value, or of gRPC."""
 
 
 class Proxy:
@@ -19,7 +19,7 @@ class Proxy:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+        self.target = (host, port)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._heard = asyncio.Event()
@@ -55,7 +55,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            server_reader, server_writer = await asyncio.open_connection(*self._target)
+            server_reader, server_writer = await asyncio.open_connection(*self.target)
         except OSError:
             writer.transport.abort()
             return

@@ -38,7 +38,7 @@ GAVE_UP = "a worker ended to be started again, since Kafka was away while it joi
 
 LOSSES = ("older-redis", "empty-redis")
 ANEW = ("recreated-topics",)
-KAFKA_AWAY = ("kill-kafka", "freeze-kafka", "full-disk-of-kafka")
+KAFKA_AWAY = ("kill-kafka", "freeze-kafka", "full-disk-of-kafka", "cut-off-kafka", "half-open-kafka")
 
 CLOCK_MS = 1_000
 """How exactly a fault's own times are known."""

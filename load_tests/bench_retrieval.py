@@ -22,8 +22,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the worker runs; before
 import numpy as np
 
 from stream.adapters.usearch_index import UsearchIndex
-from stream.catalog.vector_space import VectorSpace
+from stream.catalog.vector_space import LOADED_AT_ONCE, VectorSpace
 from stream.core.items import DIMENSIONS, FloatArray
+from stream.core.vectors import near_together
 from stream.lists.list_context import NEAREST
 
 DIRECTIONS = 60
@@ -87,7 +88,10 @@ def main() -> None:
         vectors = made_up(size, np.random.default_rng(3), np.random.default_rng(1))
         index = UsearchIndex()
         began_s = time.process_time()
-        index.load(np.arange(size, dtype=np.int32), vectors, threads=given.threads)
+        slots = near_together(np.arange(size, dtype=np.int32), vectors)
+        for start in range(0, size, LOADED_AT_ONCE):
+            some = slots[start : start + LOADED_AT_ONCE]
+            index.load(some, vectors[some], threads=given.threads)
         add_us = (time.process_time() - began_s) / size * 1e6
         space = VectorSpace("made up", lambda index=index: index)  # type: ignore[misc]
         space.vectors, space.has_vector = vectors, np.ones(size, np.bool_)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stream.core.items import BoolArray, FloatArray, IntArray
-from stream.core.vectors import ItemVectors
+from stream.core.vectors import ItemVectors, near_together
 from stream.ports import NearestIndex
 
 _editions = itertools.count()
@@ -69,6 +69,7 @@ class VectorSpace(ItemVectors):
         index = self._new_index()
         self._changed.clear()
         slots = np.flatnonzero(self._findable).astype(np.int32)
+        slots = await asyncio.to_thread(near_together, slots, self.vectors)
         for start in range(0, len(slots), LOADED_AT_ONCE):
             some = slots[start : start + LOADED_AT_ONCE]
             await asyncio.to_thread(index.load, some, self.vectors[some])

@@ -6,11 +6,13 @@ import asyncio
 import threading
 
 import numpy as np
+import pytest
 from builders import direction, item_vector
 
 from stream.catalog.vector_space import LOADED_AT_ONCE, VectorSpace
 from stream.catalog.view import CatalogView
 from stream.core.items import FloatArray, IntArray
+from stream.core.vectors import COMPARED_AT_ONCE, near_together
 from stream.fakes import ExactIndex, WordIndex
 from stream.telemetry.metrics import Telemetry
 
@@ -85,3 +87,14 @@ def test_a_catalogue_read_at_once_is_searched_by_words_and_vectors_as_soon_as_it
     assert not view.space.collecting
     view.apply([("pot", item_vector("pot", vector=direction(3)))])
     assert view.space.search(direction(3)[None], 1)[0][0].tolist() == [view.items.slot("pot")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 2 * COMPARED_AT_ONCE + 3])
+def test_every_slot_has_its_place_in_the_order_and_near_ones_lie_together(count: int) -> None:
+    rng = np.random.default_rng(1)
+    group = rng.integers(5, size=count + 7)
+    vectors = np.stack([direction(number) for number in range(5)])[group]
+    slots = rng.permutation(count + 7)[:count].astype(np.int32)
+    ordered = near_together(slots, vectors)
+    assert sorted(ordered.tolist()) == sorted(slots.tolist())
+    assert np.count_nonzero(np.diff(group[ordered])) <= 50  # one run of each leader at most

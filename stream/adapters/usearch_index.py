@@ -27,7 +27,7 @@ class UsearchIndex:
             metric="ip",
             dtype="i8",
             connectivity=connectivity,
-            expansion_add=128,
+            expansion_add=192,
             expansion_search=expansion,
         )
 

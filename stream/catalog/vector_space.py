@@ -14,7 +14,7 @@ from stream.core.vectors import ItemVectors, near_together
 from stream.ports import NearestIndex
 
 _editions = itertools.count()
-SPARE = 0.2
+SPARE = 0.25
 """How many more than asked for are compared exactly: an index is small and quick, and misjudges the last."""
 LOADED_AT_ONCE = 1_000
 """Vectors that go into an index while nothing else is asked of the thread that does it."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray
 
 COMPARED_AT_ONCE = 1_000
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class ItemVectors:
@@ -38,9 +42,14 @@ class ItemVectors:
 
     def _reach(self, slot: int) -> None:
         while slot >= len(self.has_vector):
-            more = len(self.has_vector)
-            self.vectors = np.concatenate([self.vectors, np.zeros((more, DIMENSIONS), np.float32)])
-            self.has_vector = np.concatenate([self.has_vector, np.zeros(more, np.bool_)])
+            self.vectors, self.has_vector = _doubled(self.vectors), _doubled(self.has_vector)
+
+
+def _doubled(column: NDArray[Scalar]) -> NDArray[Scalar]:
+    """As much again, of zeros, which take no memory before they are written."""
+    more = np.zeros((2 * len(column), *column.shape[1:]), column.dtype)
+    more[: len(column)] = column
+    return more
 
 
 def near_together(slots: IntArray, vectors: FloatArray) -> IntArray:

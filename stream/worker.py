@@ -440,10 +440,15 @@ def _traces(url: str) -> Traces:
 
 async def _every(pause_s: float, what: str, call: Callable[[], Awaitable[object]]) -> None:
     """Call again and again; a part that is away is tried again, with one line in the log."""
-    away = False
+    away, task = False, asyncio.current_task()
     while True:
         try:
             await call()
+        except asyncio.CancelledError:
+            if task is None or task.cancelling():
+                raise
+            # Faust and aiokafka cancel what others wait for, where they change hands or end.
+            log.info("%s: what it waited for was cancelled, going on", what)
         except Unavailable as error:
             if not away:
                 log.warning("%s: %s", what, error)

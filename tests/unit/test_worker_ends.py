@@ -52,3 +52,29 @@ def test_a_broker_that_goes_away_while_a_worker_joins_ends_it_without_a_stack_tr
 
     assert asyncio.run(asyncio.wait_for(body(), 60)) is Ending.GAVE_UP
     assert "Kafka went away while its groups were joined" in caplog.text
+
+
+def test_what_is_done_again_and_again_outlives_a_cancellation_that_was_not_meant_for_it() -> None:
+    async def body() -> int:
+        calls = 0
+        again = asyncio.Event()
+
+        async def call() -> None:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                again.set()
+                await asyncio.get_running_loop().create_future()
+            waited_for = asyncio.get_running_loop().create_future()
+            waited_for.cancel()
+            await waited_for
+
+        task = asyncio.ensure_future(worker._every(0.0, "a part", call))
+        async with asyncio.timeout(60):
+            await again.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        return calls
+
+    assert asyncio.run(body()) == 2

@@ -69,7 +69,7 @@ class MarkedCommits:
         async with self._in_turn:
             await self.marks.check()
             saved = self.marks.saved(self._owned())
-            if not saved:
+            if not saved or self._app.should_stop:
                 return
             try:
                 async with asyncio.timeout(PATIENCE_S):

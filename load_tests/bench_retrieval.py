@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
-from collections.abc import Sequence
-from statistics import median
+from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the worker runs; before numpy is loaded
+# Not the checkout's root: its folder `triton` on the path would shadow the package of that name.
+sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
+from bench_worker import spread
 
 from stream.adapters.usearch_index import UsearchIndex
 from stream.catalog.vector_space import LOADED_AT_ONCE, VectorSpace
@@ -106,11 +109,6 @@ def recall(space: VectorSpace, asked: FloatArray) -> float:
     found = [set(slots.tolist()) for slots, _ in space.search(asked, NEAREST)]
     true = nearest(space.vectors, asked)
     return float(np.mean([len(one & other) / NEAREST for one, other in zip(found, true, strict=True)]))
-
-
-def spread(figures: Sequence[float]) -> str:
-    """The median, the least and the most."""
-    return f"{median(figures):.2f} ({min(figures):.2f} to {max(figures):.2f})"
 
 
 def main() -> None:

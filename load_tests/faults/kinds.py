@@ -283,7 +283,7 @@ class KillRedis(_KillServer):
 
 
 class LoadingRedis(_KillServer):
-    """Redis is killed, comes back, and refuses everything while it reads what it had."""
+    """Redis is killed, and one takes its place that refuses everything, since it loads for long."""
 
     lane = "redis"
     hold_s = (1.0, 8.0)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stream.core.items import BoolArray, FloatArray, IntArray
+from stream.core.items import BoolArray, FloatArray, IntArray, doubled
 from stream.core.vectors import ItemVectors, near_together
 from stream.ports import NearestIndex
 
@@ -80,7 +80,7 @@ class VectorSpace(ItemVectors):
 
     def _note(self, slot: int, findable: bool) -> None:
         while slot >= len(self._findable):
-            self._findable = np.concatenate([self._findable, np.zeros_like(self._findable)])
+            self._findable = doubled(self._findable)
         self._findable[slot] = findable
         self.edition = next(_editions)
         if self.collecting:

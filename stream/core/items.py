@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ LARGEST_PRICE = float(np.finfo(np.float32).max)
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
 BoolArray = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -218,10 +219,16 @@ class ItemTable:
         return number
 
     def _grow(self) -> None:
-        more = len(self.available)
-        self.available = np.concatenate([self.available, np.zeros(more, np.bool_)])
-        self.price = np.concatenate([self.price, np.full(more, np.nan, np.float32)])
-        self.category = np.concatenate([self.category, np.zeros(more, np.int32)])
-        self.first_seen_ms = np.concatenate([self.first_seen_ms, np.zeros(more, np.int64)])
-        self.freed_at = np.concatenate([self.freed_at, np.zeros(more, np.int64)])
-        self.changed_at = np.concatenate([self.changed_at, np.zeros(more, np.int64)])
+        self.price = np.concatenate([self.price, np.full_like(self.price, np.nan)])
+        self.available = doubled(self.available)
+        self.category = doubled(self.category)
+        self.first_seen_ms = doubled(self.first_seen_ms)
+        self.freed_at = doubled(self.freed_at)
+        self.changed_at = doubled(self.changed_at)
+
+
+def doubled(column: NDArray[Scalar]) -> NDArray[Scalar]:
+    """As much again, of zeros, which take no memory before they are written."""
+    more = np.zeros((2 * len(column), *column.shape[1:]), column.dtype)
+    more[: len(column)] = column
+    return more

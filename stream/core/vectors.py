@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray
+from stream.core.items import DIMENSIONS, BoolArray, FloatArray, IntArray, doubled
 
 COMPARED_AT_ONCE = 1_000
-
-Scalar = TypeVar("Scalar", bound=np.generic)
+"""Vectors that are compared with the leaders in one product of matrices, which bounds its memory."""
 
 
 class ItemVectors:
@@ -42,14 +39,7 @@ class ItemVectors:
 
     def _reach(self, slot: int) -> None:
         while slot >= len(self.has_vector):
-            self.vectors, self.has_vector = _doubled(self.vectors), _doubled(self.has_vector)
-
-
-def _doubled(column: NDArray[Scalar]) -> NDArray[Scalar]:
-    """As much again, of zeros, which take no memory before they are written."""
-    more = np.zeros((2 * len(column), *column.shape[1:]), column.dtype)
-    more[: len(column)] = column
-    return more
+            self.vectors, self.has_vector = doubled(self.vectors), doubled(self.has_vector)
 
 
 def near_together(slots: IntArray, vectors: FloatArray) -> IntArray:

@@ -9,6 +9,7 @@ written as backslashes (`\\xff`), and everything else in it as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, SupportsIndex, overload
 
@@ -16,6 +17,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint_py
 
 LENGTH_AT = 8
 HEAD_BYTES = 12
@@ -72,9 +74,12 @@ class TolerantBatch:
             for record in self._batch:
                 given += 1
                 yield record
-        except (UnicodeDecodeError, CorruptRecordException):
+        except (UnicodeDecodeError, CorruptRecordException, MemoryError, OverflowError):
             again = iter(_DefaultRecordBatchPy(self._data))
             again._buffer = Escaping(again._buffer)
+            # aiokafka's compiled reader of lengths does not look where the bytes end: a damaged batch would
+            # crash the process.
+            again._read_msg = partial(again._read_msg, decode_varint_py)
             # What was given already is not given twice; what is truly damaged is found again.
             yield from islice(again, given, None)
 

@@ -14,7 +14,10 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import encode_varint_py
 from aiokafka.structs import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 from odd_names import OddName
 
 from stream.adapters import kafka_clients, kafka_records
@@ -33,6 +36,8 @@ READ = [
     (None, None, []),
     ("日本".encode(), b"\x00\xff", [("名", b"\xff")]),
 ]
+COUNT_AT = 57
+"""Where a batch says how many records it holds; they follow."""
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
@@ -105,13 +110,44 @@ def test_a_damaged_batch_is_still_refused(names: str) -> None:
 
 def test_records_that_do_not_fit_their_batch_are_refused_and_what_came_before_is_given() -> None:
     data = bytearray(_batch(ODD[:1] * 2))
-    data[57:61] = (3).to_bytes(4, "big")  # one record more than there are
+    data[COUNT_AT : COUNT_AT + 4] = (3).to_bytes(4, "big")  # one record more than there are
     batch = TolerantRecords(bytes(data)).next_batch()
     assert batch is not None
     found: list[int] = []
     with pytest.raises(CorruptRecordException):
         found.extend(record.offset for record in batch)
     assert found == [0, 1]
+
+
+@given(st.data())
+def test_whatever_a_batch_holds_reading_it_ends_and_never_leaves_its_bytes(data: st.DataObject) -> None:
+    """Lengths and counts that point far away are refused; they were followed, and the process crashed."""
+    batch = bytearray(_batch(ODD))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(COUNT_AT, len(batch) - 1))
+        few = data.draw(st.binary(min_size=1, max_size=10))
+        batch[at : at + len(few)] = few
+    batch[8:12] = (len(batch) - 12).to_bytes(4, "big")
+    read = TolerantRecords(bytes(batch)).next_batch()
+    assert read is not None
+    try:
+        for record in read:
+            assert len(record.key or b"") + len(record.value or b"") < len(batch)
+    except CorruptRecordException:
+        pass
+
+
+def test_a_length_that_points_out_of_memory_is_refused() -> None:
+    far = bytearray()
+    encode_varint_py(1 << 40, far.append)
+    data = _batch(ODD[1:2])
+    at = data.index(b"\x0csecond")
+    damaged = bytearray(data[:at] + far + data[at + 1 :])
+    damaged[8:12] = (len(damaged) - 12).to_bytes(4, "big")
+    batch = TolerantRecords(bytes(damaged)).next_batch()
+    assert batch is not None
+    with pytest.raises(CorruptRecordException):
+        list(batch)
 
 
 def test_the_same_holds_without_aiokafka_s_compiled_reader() -> None:

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import faust
 import faust.auth
+from faust.tables import TableManager
 from faust.types import EventT, StreamT
 
 from stream.adapters.kafka_clients import connection
@@ -73,6 +74,7 @@ def build_app(config: Config, group: str) -> faust.App:
         producer_acks=-1,
         stream_buffer_maxsize=256,
         stream_wait_empty=True,
+        TableManager=_NoTables,
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
@@ -90,6 +92,13 @@ def _credentials(kafka: Kafka) -> faust.auth.Credentials | None:
             mechanism=options["sasl_mechanism"],
         )
     return faust.SSLCredentials(options["ssl_context"]) if "ssl_context" in options else None
+
+
+class _NoTables(TableManager):  # type: ignore[misc]
+    """The tables of an app that has none: Faust would wait a second for some before it joins its group."""
+
+    async def sleep(self, n: object, **_: object) -> None:
+        """Return at once; nothing but that wait asks for it."""
 
 
 class BatchAgent:

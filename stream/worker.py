@@ -351,8 +351,7 @@ class Worker:
         events_app.on_partitions_assigned.connect(self._note_joined)
         self._starting = "joining the consumer group"
         self._apps = [events_app, background_app]
-        for app in self._apps:
-            await app.start()
+        await asyncio.gather(*(app.start() for app in self._apps))
         self._works += [agent.work for agent in self._agents]
         run_until_closed(parts, _every(REFRESH_S, "popularity", learnt.refresh))
         run_until_closed(parts, _every(BACKGROUND_S, "pairs of items", background.work_off))

@@ -1,7 +1,8 @@
 """Print what one list costs in CPU, by part: python load_tests/bench_ranking.py [--lists 300]
 
 The shop is made up and seeded: 4,000 items, shoppers with a long past, full rows of neighbours, about 170
-candidates a list. Waiting for Kafka, Redis and Triton is no part of it.
+candidates a list. Waiting for Kafka, Redis and Triton is no part of it. With `--pause` the process sleeps
+before each list, as a worker does between two events: what the processor had at hand is gone then.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def main() -> None:
     """Make lists and print the mean CPU time of each part in ms."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lists", type=int, default=300)
-    lists = parser.parse_args().lists
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of sleep before each list")
+    given = parser.parse_args()
+    lists = given.lists
     shop = busy_shop(items=4_000, shoppers=lists)
     spent: dict[str, float] = {}
     sizes = []
@@ -81,6 +84,7 @@ def main() -> None:
 
     contexts = [shop.context(f"user-{number}") for number in range(lists)]
     for context in contexts:
+        time.sleep(given.pause)
         state = context.state
         timed("rows_needed", lambda state=state: rows_needed(state, shop.policy))
         timed(

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import faust
+import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -174,7 +175,8 @@ def _transport(marks: Marks) -> type[driver.Transport]:
 
     class Consumer(driver.Consumer):  # type: ignore[misc]
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-            return Thread(self, loop=self.loop, beacon=self.beacon)
+            # The thread's own loop, quicker than the one that Faust would make it.
+            return Thread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
 
     class Transport(driver.Transport):  # type: ignore[misc]
         pass

@@ -101,6 +101,9 @@ class _NoTables(TableManager):  # type: ignore[misc]
         """Return at once; nothing but that wait asks for it."""
 
 
+_NoTables.logger = TableManager.logger  # else what it says at INFO is said in our name
+
+
 class BatchAgent:
     """Batches of a few topics for one handler.
 

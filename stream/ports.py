@@ -120,6 +120,16 @@ class StateStore(Protocol):
         """
 
 
+class Holes(Protocol):
+    """The offsets of partitions that are known to hold no message."""
+
+    def begin(self, place: Place) -> None:
+        """Take note of them from now on; what was known is forgotten, since offsets may have begun anew."""
+
+    def behind(self, place: Place, offset: int) -> Sequence[range]:
+        """Those that end behind an offset; the others may be forgotten."""
+
+
 class MarkStore(Protocol):
     """How far what was read of each partition is saved, beside the states, for one consumer group."""
 

@@ -25,6 +25,7 @@ from stream.adapters.circuit_breaker import CircuitBreaker
 from stream.adapters.kafka_events import read_again
 from stream.adapters.kafka_follower import Changes, TopicFollower
 from stream.adapters.kafka_publisher import KafkaPublisher
+from stream.adapters.kafka_records import holes
 from stream.adapters.kafka_topics import require_topics
 from stream.adapters.lexical_index import LexicalIndex
 from stream.adapters.redis_client import Client
@@ -285,7 +286,7 @@ class Worker:
         def marked(app: faust.App, name: str, saved_as: str, *topics: str) -> Marks:
             store = RedisMarkStore(redis, name, config.redis.key_prefix, saved_as)
             reread = partial(read_again, config.kafka)
-            marks = Marks(store, telemetry, _now_ms, reread)
+            marks = Marks(store, telemetry, _now_ms, reread, holes)
             passed_over = PassedOver(reread, telemetry, marks.stale)
             self._marked.append(MarkedCommits(app, marks, passed_over, config, name, *topics))
             run_until_closed(parts, self._tell_when_forgotten(marks))

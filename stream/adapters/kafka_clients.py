@@ -32,6 +32,8 @@ REQUEST_TIMEOUT_MS = 10_000
 MAX_REQUEST_BYTES = 2_000_000
 EXPLAIN_S = 5.0
 SASL_MECHANISM = "SCRAM-SHA-512"
+ISOLATION = "read_committed"
+"""What a transaction that was aborted held was never said, and what an open one holds is not said yet."""
 
 kafka_records.tolerate()  # whatever reads Kafka comes by this module
 
@@ -85,6 +87,7 @@ async def consumer(kafka: Kafka, *topics: str, **options: Any) -> AsyncIterator[
         **{
             "enable_auto_commit": False,
             "auto_offset_reset": "latest",
+            "isolation_level": ISOLATION,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             **options,
         },

@@ -56,7 +56,8 @@ async def events_done(config: Config, user_id: str | None = None) -> AsyncIterat
         async with partitions(config.kafka, topic, key) as (reader, assigned):
             of_topic = {one: bounds[one.topic, one.partition] for one in assigned}
             starts = {one: start for one, (start, _) in of_topic.items()}
-            ends = {one: end for one, (_, end) in of_topic.items()}
+            last = await reader.end_offsets(assigned)
+            ends = {one: max(start, min(last[one], end)) for one, (start, end) in of_topic.items()}
             async for records, done in records_between(reader, starts, ends):
                 yield Done([message_of(record) for record in records], before + done, total, gone)
             before += sum(end - start for start, end in of_topic.values())
@@ -76,7 +77,8 @@ async def read_again(kafka: Kafka, offsets: Mapping[Place, range]) -> list[RawMe
             for one in wanted:
                 await reader.position(one)  # a position that is still asked for would undo a seek
             starts = {one: max(first[one], some.start) for one, some in wanted.items()}
-            ends = {one: some.stop for one, some in wanted.items()}
+            last = await reader.end_offsets(list(wanted))
+            ends = {one: min(last[one], some.stop) for one, some in wanted.items()}
             return [
                 message_of(record)
                 async for records, _ in records_between(reader, starts, ends)

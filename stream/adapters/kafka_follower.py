@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.adapters.kafka_clients import connection, stopped
+from stream.adapters.kafka_clients import ISOLATION, connection, stopped
 from stream.adapters.kafka_standing import standings
 from stream.config import Kafka
 from stream.errors import place_of
@@ -82,6 +82,7 @@ class TopicFollower:
             **self._connection,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level=ISOLATION,
             fetch_max_wait_ms=500,
         )
         try:

@@ -31,7 +31,8 @@ async def read_logs(kafka: Kafka, group: str, places: Collection[Place]) -> dict
             # after a restart of the broker. Taken for a group that never committed, all would be read again.
             raise Unavailable(f"Kafka does not tell yet how far {group} is in {unsaid} of its partitions")
         # After the group's offsets: whatever it has committed lies before the end that is read now.
-        async with consumer(kafka) as reader:
+        # And the very end: a release that read what is not committed yet may have marked beyond it.
+        async with consumer(kafka, isolation_level="read_uncommitted") as reader:
             first = await reader.beginning_offsets(wanted)
             end = await reader.end_offsets(wanted)
     except (KafkaError, TimeoutError) as error:

@@ -1,13 +1,20 @@
-"""Read records whose header names are not UTF-8, at which aiokafka gives a whole partition up.
+"""aiokafka's reading of what a broker answers, changed in two places.
+
+**Header names that are not UTF-8.** aiokafka gives a whole partition up at them.
 
 Brokers take any bytes as the name of a header, and other clients read them. aiokafka decodes the names while
 it unpacks what it fetched, so that one such record stops its partition for every consumer, for ever: whoever
 may publish could stop the engine. Here such a batch is unpacked again with the odd bytes of its names
 written as backslashes (`\\xff`), and everything else in it as it is.
+
+**Offsets that hold no message.** The marks of transactions and what aborted ones held take offsets too.
+aiokafka leaves them out without a word; here they are noted, so that nobody takes them for lost messages.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -19,9 +26,13 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint_py
 
+from stream.ports import Place
+
 LENGTH_AT = 8
 HEAD_BYTES = 12
 """Of a batch, before what its length counts: the first offset, and that length."""
+HOLES_KEPT = 10_000
+"""Ranges of a partition; what more there were is looked up at the broker."""
 
 
 class TolerantRecords:
@@ -99,6 +110,52 @@ class Escaping(bytearray):
         return super().decode(encoding, errors)
 
 
+class NotedHoles:
+    """`stream.ports.Holes`: those that consumers came upon in their threads, the last of each partition."""
+
+    def __init__(self) -> None:
+        self._ranges: dict[Place, deque[range]] = {}
+        self._changes = threading.Lock()
+
+    def begin(self, place: Place) -> None:
+        """Take note of a partition's from now on; what was known is forgotten."""
+        with self._changes:
+            self._ranges[place] = deque(maxlen=HOLES_KEPT)
+
+    def note(self, place: Place, hole: range) -> None:
+        """Take in offsets, unless nobody wants to know; the oldest of a partition are forgotten."""
+        with self._changes:
+            if place in self._ranges:
+                self._ranges[place].append(hole)
+
+    def behind(self, place: Place, offset: int) -> list[range]:
+        """Those that end behind an offset; the others are forgotten."""
+        with self._changes:
+            known = self._ranges.get(place, deque())
+            while known and known[0].stop <= offset:
+                known.popleft()
+            return list(known)
+
+
+holes = NotedHoles()
+"""Of all consumers of this process."""
+
+
+class WatchedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """What was fetched of a partition, record by record; what is left out between two is noted."""
+
+    def _unpack_records(self) -> Iterator[Any]:
+        place, expected = tuple(self._tp), self.next_fetch_offset
+        for record in super()._unpack_records():
+            if record.offset > expected:
+                holes.note(place, range(expected, record.offset))
+            expected = record.offset + 1
+            yield record
+        if self.next_fetch_offset > expected:
+            holes.note(place, range(expected, self.next_fetch_offset))
+
+
 def tolerate() -> None:
     """Have every consumer of this process read so. aiokafka has no other place to say it."""
     fetcher.MemoryRecords = TolerantRecords
+    fetcher.PartitionRecords = WatchedRecords

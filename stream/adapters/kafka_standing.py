@@ -26,8 +26,9 @@ def standings(consumer: AIOKafkaConsumer | None, *, paused_too: bool = True) -> 
     found = {}
     for tp in assignment.tps:
         state = assignment.state_value(tp)
-        position, highwater = state._position, state.highwater
-        left = None if position is None or highwater is None else max(0, highwater - position)
+        # What lies behind an open transaction cannot be read yet.
+        position, end = state._position, state.highwater if state.lso in (None, -1) else state.lso
+        left = None if position is None or end is None else max(0, end - position)
         rests = leader_of(tp) in (None, -1) or (state.paused and not paused_too)
         found[At(tp.topic, tp.partition)] = Standing(
             done=-1 if position is None else position,

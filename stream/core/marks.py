@@ -8,7 +8,7 @@ Redis forgot, and from where on the log has to be read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -82,18 +82,27 @@ def begin(mark: Mark | None, log: Log, new_life: int) -> Beginning:
     return _within(log, log.committed, mark, None)
 
 
-def gap(mark: Mark, offsets: Iterable[int]) -> range:
+def gap(mark: Mark, offsets: Collection[int], holes: Iterable[range] = ()) -> range:
     """From the first to the last offset between a mark and messages of its partition that none of them has.
 
-    Empty where there is none. That no message is missing does not follow from a gap: the marks of
+    Empty where there is none. That a message is missing does not follow from a gap: the marks of
     transactions take offsets too, and what is older than the topic's retention is gone.
+
+    Args:
+        offsets: of the messages; at least one.
+        holes: offsets that are known to hold no message.
     """
-    expected, absent = mark.offset, list[range]()
-    for offset in sorted(offsets):
-        if offset > expected:
-            absent.append(range(expected, offset))
-        expected = max(expected, offset + 1)
+    expected, absent, last = mark.offset, list[range](), max(offsets)
+    given = (range(offset, offset + 1) for offset in offsets)
+    for taken in sorted([*given, *(hole for hole in holes if hole.start < last)], key=_bounds):
+        if taken.start > expected:
+            absent.append(range(expected, taken.start))
+        expected = max(expected, taken.stop)
     return range(absent[0].start, absent[-1].stop) if absent else range(0)
+
+
+def _bounds(offsets: range) -> tuple[int, int]:
+    return offsets.start, offsets.stop
 
 
 def note(life: int) -> str:

@@ -15,6 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.adapters.kafka_clients import ISOLATION
 from stream.adapters.kafka_offsets import read_logs
 from stream.adapters.kafka_standing import standings
 from stream.config import Config
@@ -76,7 +77,10 @@ class MarkedCommits:
                 async with asyncio.timeout(PATIENCE_S):
                     found = await self._app.consumer.highwaters(*(TP(*place) for place in saved))
                     ends = {(tp.topic, tp.partition): end for tp, end in found.items()}
-                    self.marks.compare(saved, ends)
+                    # A release that read open transactions may have marked beyond what is readable now.
+                    beyond = [place for place, offset in saved.items() if ends.get(place, offset) < offset]
+                    logs = await read_logs(self._config.kafka, self._group, beyond)
+                    self.marks.compare(saved, ends | {place: log.end for place, log in logs.items()})
                     await self._seek(await self._passed_over.look(self._stands(saved, ends)))
             except (KafkaError, TimeoutError) as error:
                 raise Unavailable(f"Kafka did not tell what its partitions hold: {error!r}") from error
@@ -143,6 +147,7 @@ def _transport(marks: Marks) -> type[driver.Transport]:
     class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
             consumer = super()._create_consumer(loop)
+            consumer._isolation_level = ISOLATION  # Faust sets it for its own transactions only
             commit = consumer.commit
 
             async def noting(offsets: Mapping[TP, OffsetAndMetadata]) -> None:

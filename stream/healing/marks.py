@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from stream.core import marks
 from stream.core.marks import Beginning, Cause, Log, Mark
 from stream.errors import StateUnavailable
-from stream.ports import MarkStore, Place, RawMessage
+from stream.ports import Holes, MarkStore, Place, RawMessage
 from stream.telemetry.metrics import Telemetry
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Marks:
 
     Args:
         reread: what `whole` asks for messages that were passed over; None where there is nobody to ask.
+        holes: tells which offsets are known to hold no message.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Marks:
         telemetry: Telemetry,
         now_ms: Callable[[], int],
         reread: Reread | None = None,
+        holes: Holes | None = None,
     ) -> None:
         self._store = store
+        self._holes = holes
         self._reread = reread
         self._telemetry = telemetry
         self._now_ms = now_ms
@@ -83,6 +86,9 @@ class Marks:
         else:
             raise StateUnavailable(f"marks were moved by another worker {SWAP_ROUNDS} times in a row")
         self._held = {place: at.mark for place, at in begun.items()}
+        if self._holes:
+            for place in begun:
+                self._holes.begin(place)
         for place, at in begun.items():
             self._tell(place, logs[place], at)
         return {place: at.offset for place, at in begun.items() if at.offset != logs[place].committed}
@@ -130,7 +136,8 @@ class Marks:
         gaps = {
             place: gap
             for place, some in offsets.items()
-            if (held := self._held.get(place)) and (gap := marks.gap(held, some))
+            if (held := self._held.get(place))
+            and (gap := marks.gap(held, some, self._known_holes(place, held)))
         }
         if not gaps or self._reread is None:
             return messages
@@ -146,6 +153,9 @@ class Marks:
             log.warning("%s/%d: passed over, and read by itself: %s", *place, again)
             self._telemetry.rewinds.labels(place[0], Cause.SKIPPED).inc()
         return sorted([*found, *messages], key=lambda one: one.source[:3]) if found else messages
+
+    def _known_holes(self, place: Place, mark: Mark) -> Sequence[range]:
+        return self._holes.behind(place, mark.offset) if self._holes else ()
 
     async def check(self) -> None:
         """Make sure that what was read from Redis before this call was all that had been saved there.

@@ -41,3 +41,27 @@ def test_messages_at_offsets_are_given_and_marks_of_transactions_are_none(stack:
         assert await read_again(kafka, {(topic, 1): range(3, 4)}) == []
 
     asyncio.run(scenario())
+
+
+def test_what_was_aborted_is_not_given_and_what_is_open_is_not_waited_for(stack: Stack) -> None:
+    kafka = Kafka(bootstrap=stack.endpoints.kafka)
+    topic = f"clicks-{uuid4().hex[:8]}"
+
+    async def scenario() -> None:
+        async with admin(kafka) as client:
+            await client.create_topics([NewTopic(topic, 1, 1)])
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic)
+        async with producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"aborted", key=b"ann")
+            await producer.abort_transaction()
+            async with producer.transaction():
+                await producer.send_and_wait(topic, b"committed", key=b"ann")
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"open", key=b"ann")
+            found = await read_again(kafka, {(topic, 0): range(9)})
+            assert [one.value for one in found] == [b"committed"]
+            assert await read_again(kafka, {(topic, 0): range(4, 9)}) == []
+            await producer.abort_transaction()
+
+    asyncio.run(scenario())

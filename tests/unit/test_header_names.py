@@ -150,6 +150,48 @@ def test_a_length_that_points_out_of_memory_is_refused() -> None:
         list(batch)
 
 
+def _of_transaction(first_offset: int, records: Records, *, ends: bool = False) -> bytes:
+    """A batch of producer 7's transaction; one that ends it aborts it."""
+    builder = _DefaultRecordBatchBuilderPy(2, 0, True, 7, 0, 0, 1_000_000)
+    for number, (key, value, headers) in enumerate(records):
+        builder.append(number, 1_700_000_000_000, key, value, headers)
+    built = bytearray(builder.build())
+    built[:8] = first_offset.to_bytes(8, "big")
+    built[22] |= 0x20 * ends
+    return bytes(built)
+
+
+def test_offsets_that_hold_no_message_are_noted() -> None:
+    place = TopicPartition("clicks", 3)
+    holes = kafka_records.holes
+    holes.begin(place)
+    said: Records = [(b"ann", b"said", [])]
+    unsaid: Records = [(b"bob", b"unsaid", [])] * 3
+    abort: Records = [(b"\0\0\0\0", b"", [])]
+    data = (
+        _batch(said, 10)
+        + _of_transaction(11, unsaid)
+        + _of_transaction(14, abort, ends=True)
+        + _batch(said * 2, 15)
+        + _of_transaction(17, abort, ends=True)
+    )
+    fetched = fetcher.PartitionRecords(
+        *(place, fetcher.MemoryRecords(data), [(7, 11)], 10, None, None, False, fetcher.READ_COMMITTED)
+    )
+    assert [next(fetched).offset for _ in range(2)] == [10, 15]
+    assert holes.behind(place, 10) == [range(11, 15)]
+    assert [record.offset for record in fetched] == [16]
+    assert holes.behind(place, 10) == [range(11, 15), range(17, 18)]
+    assert holes.behind(place, 15) == holes.behind(place, 0) == [range(17, 18)]
+    for number in range(kafka_records.HOLES_KEPT):
+        holes.note(place, range(2 * number + 20, 2 * number + 21))
+    assert len(holes.behind(place, 0)) == kafka_records.HOLES_KEPT
+    holes.begin(place)
+    assert holes.behind(place, 0) == []
+    holes.note(("items", 0), range(9))
+    assert holes.behind(("items", 0), 0) == []
+
+
 def test_the_same_holds_without_aiokafka_s_compiled_reader() -> None:
     """As on a platform that has no wheel of it."""
     program = (

@@ -11,6 +11,7 @@ from builders import NOW_MS, Partitions, raw_click
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.adapters.kafka_records import NotedHoles
 from stream.core.marks import Beginning, Cause, Log, Mark, begin, gap, note
 from stream.errors import StateUnavailable
 from stream.fakes import MemoryMarkStore
@@ -185,6 +186,29 @@ def test_what_the_consumer_passed_over_is_added_to_the_batch_in_its_order(
     assert count("streamrec_rewinds_total", {"topic": "clicks", "cause": "skipped"}) == 1
     asyncio.run(marks.advance(whole))
     assert marks.saved([PLACE]) == {PLACE: 5}
+
+
+def test_nobody_is_asked_for_offsets_that_are_known_to_hold_no_message() -> None:
+    log, holes = Partitions(range(20)), NotedHoles()
+    marks = Marks(MemoryMarkStore(), Telemetry(), lambda: NEW, log, holes)
+    asyncio.run(marks.begin({PLACE: Log(0, 0)}))
+    for hole in (range(1), range(2, 5), range(6, 7), range(9, 12)):
+        holes.note(PLACE, hole)
+    batch = [raw_click(offset=offset) for offset in (1, 5)]
+    assert asyncio.run(marks.whole(batch)) is batch
+    assert log.asked == []
+    batch = [raw_click(offset=8)]
+    assert _offsets(asyncio.run(marks.whole(batch)))[-2:] == [(0, 7), (0, 8)]
+    assert len(log.asked) == 1
+
+
+def test_what_is_known_of_a_partition_is_forgotten_when_it_is_taken() -> None:
+    log, holes = Partitions(range(9)), NotedHoles()
+    holes.begin(PLACE)
+    holes.note(PLACE, range(3))
+    marks = Marks(MemoryMarkStore(), Telemetry(), lambda: NEW, log, holes)
+    asyncio.run(marks.begin({PLACE: Log(0, 0)}))
+    assert _offsets(asyncio.run(marks.whole([raw_click(offset=3)]))) == [(0, offset) for offset in range(4)]
 
 
 def test_a_batch_that_goes_on_where_the_mark_is_or_before_it_is_whole() -> None:

@@ -35,7 +35,8 @@ async def events_done(config: Config, user_id: str | None = None) -> AsyncIterat
     """Give the messages of clicks and searches before the workers' committed offsets, batch by batch.
 
     Args:
-        user_id: only the partitions of this shopper are read.
+        user_id: only this shopper's. All partitions are read, since publishers differ in which one they give
+            a key: librdkafka's do not use murmur2.
 
     Raises:
         Unavailable: Kafka did not answer, or a topic does not exist.
@@ -45,7 +46,7 @@ async def events_done(config: Config, user_id: str | None = None) -> AsyncIterat
     before = total = gone = 0
     bounds = {}
     for topic in topics:
-        async with partitions(config.kafka, topic, key) as (_, assigned):
+        async with partitions(config.kafka, topic) as (_, assigned):
             places = [(one.topic, one.partition) for one in assigned]
         logs = await read_logs(config.kafka, config.kafka.group, places)
         for place, log in logs.items():
@@ -53,13 +54,14 @@ async def events_done(config: Config, user_id: str | None = None) -> AsyncIterat
             total += bounds[place][1] - log.first
             gone += min(log.first, log.committed or 0)
     for topic in topics:
-        async with partitions(config.kafka, topic, key) as (reader, assigned):
+        async with partitions(config.kafka, topic) as (reader, assigned):
             of_topic = {one: bounds[one.topic, one.partition] for one in assigned}
             starts = {one: start for one, (start, _) in of_topic.items()}
             last = await reader.end_offsets(assigned)
             ends = {one: max(start, min(last[one], end)) for one, (start, end) in of_topic.items()}
             async for records, done in records_between(reader, starts, ends):
-                yield Done([message_of(record) for record in records], before + done, total, gone)
+                wanted = (record for record in records if key is None or record.key == key)
+                yield Done([message_of(record) for record in wanted], before + done, total, gone)
             before += sum(end - start for start, end in of_topic.values())
 
 

@@ -27,8 +27,8 @@ def rebuild(
 
     Workers do this by themselves where Redis came back older or empty. This is for what they cannot know of:
     keys that were deleted, evicted or restored one by one. Workers may run meanwhile; what they have not
-    done yet is left to them. No lists are made: a shopper's next event leads to one. A shopper who was
-    erased comes back where the topics still have the events.
+    done yet is left to them. No lists are made: a shopper's next event leads to one. What was erased stays
+    erased while Redis has the mark of it. All of the topics is read, for one shopper too.
 
     \b
     Examples:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import faust
-import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -180,8 +179,7 @@ def _transport(marks: Marks) -> type[driver.Transport]:
 
     class Consumer(driver.Consumer):  # type: ignore[misc]
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-            # The thread's own loop, quicker than the one that Faust would make it.
-            return Thread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
+            return Thread(self, loop=self.loop, beacon=self.beacon)
 
     class Transport(driver.Transport):  # type: ignore[misc]
         pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -17,15 +19,20 @@ from stream.local.stack import Stack
 pytestmark = pytest.mark.servers
 
 
-def test_messages_at_offsets_are_given_and_marks_of_transactions_are_none(stack: Stack) -> None:
+@asynccontextmanager
+async def _transactions(stack: Stack) -> AsyncIterator[tuple[Kafka, str, AIOKafkaProducer]]:
+    """A new topic of two partitions, and a producer that publishes to it in transactions."""
     kafka = Kafka(bootstrap=stack.endpoints.kafka)
     topic = f"clicks-{uuid4().hex[:8]}"
+    async with admin(kafka) as client:
+        await client.create_topics([NewTopic(topic, 2, 1)])
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic) as producer:
+        yield kafka, topic, producer
 
+
+def test_messages_at_offsets_are_given_and_marks_of_transactions_are_none(stack: Stack) -> None:
     async def scenario() -> None:
-        async with admin(kafka) as client:
-            await client.create_topics([NewTopic(topic, 2, 1)])
-        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic)
-        async with producer:
+        async with _transactions(stack) as (kafka, topic, producer):
             for number in range(3):  # offsets 0, 2 and 4; 1, 3 and 5 are the transactions' own
                 async with producer.transaction():
                     sent = await producer.send_and_wait(
@@ -44,21 +51,15 @@ def test_messages_at_offsets_are_given_and_marks_of_transactions_are_none(stack:
 
 
 def test_what_was_aborted_is_not_given_and_what_is_open_is_not_waited_for(stack: Stack) -> None:
-    kafka = Kafka(bootstrap=stack.endpoints.kafka)
-    topic = f"clicks-{uuid4().hex[:8]}"
-
     async def scenario() -> None:
-        async with admin(kafka) as client:
-            await client.create_topics([NewTopic(topic, 1, 1)])
-        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic)
-        async with producer:
+        async with _transactions(stack) as (kafka, topic, producer):
             await producer.begin_transaction()
-            await producer.send_and_wait(topic, b"aborted", key=b"ann")
+            await producer.send_and_wait(topic, b"aborted", key=b"ann", partition=0)
             await producer.abort_transaction()
             async with producer.transaction():
-                await producer.send_and_wait(topic, b"committed", key=b"ann")
+                await producer.send_and_wait(topic, b"committed", key=b"ann", partition=0)
             await producer.begin_transaction()
-            await producer.send_and_wait(topic, b"open", key=b"ann")
+            await producer.send_and_wait(topic, b"open", key=b"ann", partition=0)
             found = await read_again(kafka, {(topic, 0): range(9)})
             assert [one.value for one in found] == [b"committed"]
             assert await read_again(kafka, {(topic, 0): range(4, 9)}) == []

@@ -1,4 +1,4 @@
-"""A header whose name is not UTF-8 stops no partition: it is read with backslashes, and all else as it is."""
+"""Header names that are not UTF-8, batches that are damaged and offsets without a message stop no partition."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ COUNT_AT = 57
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
-def _batch(records: Records, first_offset: int = 0, codec: int = 0) -> bytes:
-    builder = _DefaultRecordBatchBuilderPy(2, codec, False, -1, -1, -1, 1_000_000)
+def _batch(records: Records, first_offset: int = 0, codec: int = 0, producer: int | None = None) -> bytes:
+    """A batch as a broker gives it; with a producer it is part of a transaction."""
+    of = (False, -1, -1, -1) if producer is None else (True, producer, 0, 0)
+    builder = _DefaultRecordBatchBuilderPy(2, codec, *of, 1_000_000)
     for number, (key, value, headers) in enumerate(records):
         builder.append(number, 1_700_000_000_000, key, value, headers)
     built = bytearray(builder.build())
@@ -150,15 +152,11 @@ def test_a_length_that_points_out_of_memory_is_refused() -> None:
         list(batch)
 
 
-def _of_transaction(first_offset: int, records: Records, *, ends: bool = False) -> bytes:
-    """A batch of producer 7's transaction; one that ends it aborts it."""
-    builder = _DefaultRecordBatchBuilderPy(2, 0, True, 7, 0, 0, 1_000_000)
-    for number, (key, value, headers) in enumerate(records):
-        builder.append(number, 1_700_000_000_000, key, value, headers)
-    built = bytearray(builder.build())
-    built[:8] = first_offset.to_bytes(8, "big")
-    built[22] |= 0x20 * ends
-    return bytes(built)
+def _abort(offset: int, producer: int) -> bytes:
+    """The mark that a producer's transaction was aborted."""
+    mark = bytearray(_batch([(b"\0\0\0\0", b"", [])], offset, producer=producer))
+    mark[22] |= 0x20
+    return bytes(mark)
 
 
 def test_offsets_that_hold_no_message_are_noted() -> None:
@@ -167,13 +165,12 @@ def test_offsets_that_hold_no_message_are_noted() -> None:
     holes.begin(place)
     said: Records = [(b"ann", b"said", [])]
     unsaid: Records = [(b"bob", b"unsaid", [])] * 3
-    abort: Records = [(b"\0\0\0\0", b"", [])]
     data = (
         _batch(said, 10)
-        + _of_transaction(11, unsaid)
-        + _of_transaction(14, abort, ends=True)
+        + _batch(unsaid, 11, producer=7)
+        + _abort(14, producer=7)
         + _batch(said * 2, 15)
-        + _of_transaction(17, abort, ends=True)
+        + _abort(17, producer=7)
     )
     fetched = fetcher.PartitionRecords(
         *(place, fetcher.MemoryRecords(data), [(7, 11)], 10, None, None, False, fetcher.READ_COMMITTED)

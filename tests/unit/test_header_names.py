@@ -1,4 +1,4 @@
-"""Header names that are not UTF-8, batches that are damaged and offsets without a message stop no partition."""
+"""Odd header names, damaged batches and offsets without a message stop no partition, and nothing is made up."""
 
 from __future__ import annotations
 

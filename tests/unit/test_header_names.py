@@ -1,4 +1,4 @@
-"""Odd header names, damaged batches and offsets without a message stop no partition, and nothing is made up."""
+"""Odd header names, damaged batches and offsets without a message stop no partition."""
 
 from __future__ import annotations
 
